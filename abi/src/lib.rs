@@ -1,0 +1,17 @@
+//! What crosses the ring between the kernel programs and the agent, and the logic that both sides run.
+//!
+//! `no_std` and without dependencies, so that one definition serves `ebpf` (target `bpfel-unknown-none`) and `agent`, and
+//! so that everything in it is tested and fuzzed on the host. It knows no protocol beyond the first bytes that decide
+//! whether a payload is worth copying ([`sniff`]).
+#![no_std]
+
+pub mod conn;
+pub mod limits;
+pub mod record;
+pub mod settings;
+pub mod sniff;
+
+pub use conn::{ConnState, ProcessState};
+pub use record::{
+    ChunkHeader, DecodeError, Direction, Family, LifeEvent, LifeHeader, Record, RecordKind, Role,
+};

@@ -1,0 +1,38 @@
+//! Every bound that the kernel side keeps, in one place; what happens at each is said beside it.
+
+/// Bytes of the ring buffer. A full ring loses the record and counts it. 16 MiB would show as 32 MiB of resident memory
+/// on 6.12 and later, where the ring is mapped twice.
+pub const RING_BYTES: u32 = 2 << 20;
+
+/// Pending bytes at which the kernel side wakes the reader; below, the reader's own slow timer finds the records.
+/// Waking it for every record costs twenty times the reader itself.
+pub const WAKE_BYTES: u64 = 64 << 10;
+
+/// Payload bytes that one record carries at most. A longer head continues in further records of the same call.
+pub const PIECE: usize = 1024;
+
+/// Payload sizes that a record is reserved with; the reserve call wants a constant, and a tight one keeps the ring small.
+pub const SIZE_CLASSES: [usize; 4] = [128, 256, 512, PIECE];
+
+/// Bytes of one message's head that are copied at most. Past it the head is `truncated`.
+pub const HEAD_BYTES: u32 = 64 << 10;
+
+/// Records that one call makes at most: a head of [`HEAD_BYTES`] in pieces, and one for what follows it.
+pub const PIECES_PER_CALL: u32 = HEAD_BYTES / PIECE as u32 + 1;
+
+/// Payload bytes copied after a response's first chunk when that did not end at the end of its head: enough for a head
+/// that is written in many small pieces, little of a body.
+pub const SOFT_HEAD_BYTES: u32 = 4096;
+
+/// Runs of one direction that may begin with bytes of no known protocol before the connection is left alone for good.
+pub const LOOKS: u16 = 32;
+
+/// Buffers of a vectored call that are read for payload. Bytes in later ones count and are not copied.
+pub const IOVECS: usize = 8;
+
+/// Connections with state in the hash of the `syscalls` family (`lengths` keeps it in socket storage, bounded by the
+/// sockets themselves). At the limit the least recently used entry goes; its connection is then joined anew.
+pub const CONNECTIONS: u32 = 65_536;
+
+/// Bytes of a unix socket's path, `sun_path` of unix(7).
+pub const UNIX_PATH: usize = 108;

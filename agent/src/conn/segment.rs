@@ -1,0 +1,35 @@
+//! Bytes of one direction, in order.
+
+/// Nanoseconds of the kernel's `CLOCK_MONOTONIC`.
+pub type Nanos = u64;
+
+/// When a call moved bytes, and on which thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// End of the call.
+    pub time: Nanos,
+    /// When the bytes had arrived at this socket at the latest: equals `time` for writes and where unknown.
+    pub arrival: Nanos,
+    /// Process (thread group) id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+}
+
+/// What reassembly hands to a parser: the next `length` bytes of one direction. Segments of a direction come in order
+/// of position without overlap; a jump in `position` is a gap of bytes that nobody saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// Bytes that the direction carried before.
+    pub position: u64,
+    /// Bytes that moved; at least `bytes.len()`, 0 at the end of the stream.
+    pub length: u64,
+    /// The first of them, as far as they were captured.
+    pub bytes: &'a [u8],
+    /// The last eight of them, where they were captured apart from `bytes`.
+    pub tail: Option<[u8; 8]>,
+    /// The call that moved them.
+    pub stamp: Stamp,
+    /// A read returned 0: the other end will send no more.
+    pub end: bool,
+}

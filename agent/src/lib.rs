@@ -1,0 +1,11 @@
+//! Sonde, the agent: from the records of the kernel programs to OpenTelemetry spans.
+//!
+//! The way of a byte is one type after the other: `abi::Record` → [`conn::Segment`] → [`proto::Exchange`] →
+//! [`span::Span`] → OTLP. `conn`, `proto`, `span` and `metrics` are a functional core: bytes and time stamps in, values
+//! out, without a clock, I/O, tokio or aya.
+
+pub mod conn;
+pub mod enrich;
+pub mod proto;
+pub mod span;
+pub mod telemetry;

@@ -1,0 +1,11 @@
+//! Protocols: from ordered bytes to exchanges.
+//!
+//! One folder a protocol. Parsers are passive: they see what both ends wrote, may begin anywhere and may miss bytes. They
+//! never panic, tell *incomplete* from *invalid*, and hold bounded state per connection.
+
+mod exchange;
+pub mod http1;
+
+pub use exchange::{
+    Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
+};

@@ -1,0 +1,126 @@
+//! Counters of what happened and of every loss, shared by all threads. Each loss has a reason and is counted where it
+//! happens; the summary at exit and the self metrics read them here.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why something was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Lost {
+    /// A record did not fit into the full ring.
+    RingFull,
+    /// A record's payload could not be read from the process.
+    UserFault,
+    /// The kernel side could not keep state for a socket.
+    KernelStateFull,
+    /// A head was longer than what is captured of it.
+    HeadTooLong,
+    /// Bytes went through a call whose buffers the hook cannot see.
+    NoBuffer,
+    /// A record from the ring could not be decoded.
+    BadRecord,
+    /// Too many connections: the one idle for longest was forgotten.
+    ConnectionsFull,
+    /// Bytes arrived out of order and the hole before them was not filled within its bound.
+    Reassembly,
+    /// Bytes inside framing were missing or made no sense; the parser found its place again later.
+    Desync,
+    /// Too many exchanges open at once on one connection.
+    ExchangesFull,
+    /// A parser panicked; its connection was given up.
+    ParserPanic,
+    /// Too many exchanges waiting for their parent: the oldest was decided with what was known.
+    WaitingFull,
+    /// The exporter's queue was full: the oldest spans were dropped.
+    QueueFull,
+    /// The backend refused spans, or gave no answer in time.
+    ExportFailed,
+    /// An output could not be written.
+    OutputFailed,
+}
+
+impl Lost {
+    /// All reasons, in order.
+    pub const ALL: [Self; 15] = [
+        Self::RingFull,
+        Self::UserFault,
+        Self::KernelStateFull,
+        Self::HeadTooLong,
+        Self::NoBuffer,
+        Self::BadRecord,
+        Self::ConnectionsFull,
+        Self::Reassembly,
+        Self::Desync,
+        Self::ExchangesFull,
+        Self::ParserPanic,
+        Self::WaitingFull,
+        Self::QueueFull,
+        Self::ExportFailed,
+        Self::OutputFailed,
+    ];
+
+    /// The `reason` attribute of the metric `sonde.lost`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::RingFull => "ring_full",
+            Self::UserFault => "user_fault",
+            Self::KernelStateFull => "kernel_state_full",
+            Self::HeadTooLong => "head_too_long",
+            Self::NoBuffer => "no_buffer",
+            Self::BadRecord => "bad_record",
+            Self::ConnectionsFull => "connections_full",
+            Self::Reassembly => "reassembly",
+            Self::Desync => "desync",
+            Self::ExchangesFull => "exchanges_full",
+            Self::ParserPanic => "parser_panic",
+            Self::WaitingFull => "waiting_full",
+            Self::QueueFull => "queue_full",
+            Self::ExportFailed => "export_failed",
+            Self::OutputFailed => "output_failed",
+        }
+    }
+}
+
+/// Everything that is counted. Relaxed atomics: each number is exact, several read together may be a moment apart.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Records taken from the ring.
+    pub records: AtomicU64,
+    /// Exchanges seen to their end.
+    pub exchanges: AtomicU64,
+    /// Spans made.
+    pub spans: AtomicU64,
+    /// Spans that a backend accepted.
+    pub exported: AtomicU64,
+    /// Connections known now.
+    pub connections: AtomicU64,
+    lost: [AtomicU64; Lost::ALL.len()],
+}
+
+impl Counters {
+    /// Counts `n` losses for one reason.
+    pub fn lose(&self, why: Lost, n: u64) {
+        if let Some(counter) = self.lost.get(why as usize) {
+            counter.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets a loss that is counted elsewhere (by the kernel side) to its total.
+    pub fn set_lost(&self, why: Lost, total: u64) {
+        if let Some(counter) = self.lost.get(why as usize) {
+            counter.store(total, Ordering::Relaxed);
+        }
+    }
+
+    /// Losses so far for one reason.
+    #[must_use]
+    pub fn lost(&self, why: Lost) -> u64 {
+        self.lost.get(why as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,5 @@
+//! What Sonde says of itself.
+
+mod counters;
+
+pub use counters::{Counters, Lost};
