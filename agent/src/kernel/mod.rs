@@ -1,0 +1,12 @@
+//! All questions about the running kernel, and what Sonde may do on it: where its structures keep their members, which
+//! hooks it has, which privileges this process holds. What is missing is said in words and turns off no more than it must.
+
+pub mod btf;
+pub mod offsets;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use offsets::{Missing, Part, Resolved};
+pub use types::{FUNCTIONS, KernelTypes, Tracepoint, TypesError};
