@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod offsets;
+pub mod synthetic;
 mod types;
 
 #[cfg(test)]
