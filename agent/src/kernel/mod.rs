@@ -2,12 +2,18 @@
 //! hooks it has, which privileges this process holds. What is missing is said in words and turns off no more than it must.
 
 pub mod btf;
+mod features;
+mod hooks;
 pub mod offsets;
+mod privileges;
 pub mod synthetic;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
+pub use features::{Cgroups, Features, Lockdown, Roots, Version};
+pub use hooks::{HookChoice, HookFamily, Hooks, Lack, Refusal, choose_hooks};
 pub use offsets::{Missing, Part, Resolved};
+pub use privileges::{Capability, Privileges};
 pub use types::{FUNCTIONS, KernelTypes, Tracepoint, TypesError};
