@@ -6,6 +6,7 @@
 
 pub mod conn;
 pub mod enrich;
+pub mod kernel;
 pub mod proto;
 pub mod span;
 pub mod telemetry;
