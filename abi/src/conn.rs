@@ -59,6 +59,8 @@ pub mod state_flags {
     pub const NAMED: u8 = 8;
     /// The head under way is a response's.
     pub const RESPONSE: u8 = 16;
+    /// The call under way changed the connection's direction.
+    pub const CHANGED: u8 = 32;
 }
 
 /// What the agent has decided about a process; one byte for each thread group id, shared with the kernel side.

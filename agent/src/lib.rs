@@ -7,6 +7,7 @@
 pub mod conn;
 pub mod enrich;
 pub mod kernel;
+pub mod probe;
 pub mod proto;
 pub mod span;
 pub mod telemetry;

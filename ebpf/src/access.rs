@@ -135,3 +135,13 @@ pub unsafe fn probe<T: Copy + Default>(from: Kernel) -> T {
     // SAFETY: filled by the helper, and every `T` used is an integer or an array of integers.
     unsafe { value.assume_init() }
 }
+
+/// Keeps a length below its bound where the verifier can see it. The compiler, which knows the bound already, would drop a
+/// plain comparison.
+#[inline(always)]
+pub fn bounded(len: u64, most: u64) -> u64 {
+    let mut len = len;
+    // SAFETY: changes nothing; a real move, since an empty statement breaks BTF line information.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) len, options(nomem, nostack, preserves_flags)) };
+    if len > most { most } else { len }
+}

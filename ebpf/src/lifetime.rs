@@ -5,7 +5,9 @@
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_output};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_discard, bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use sonde_abi::conn::{mode, state_flags};
@@ -13,7 +15,7 @@ use sonde_abi::limits::UNIX_PATH;
 use sonde_abi::settings::{ABSENT, KernelCounter};
 use sonde_abi::{ConnState, LifeEvent, LifeHeader, RecordKind, Role};
 
-use crate::access::{Access, Kernel, Typed, Walked};
+use crate::access::{Access, Kernel, Typed, Walked, bounded, probe};
 use crate::maps::{CONNS, RING, count, offset};
 use crate::processes::{self, Verdict};
 
@@ -91,7 +93,7 @@ fn tell<A: Access>(sock: Kernel, event: LifeEvent) -> Option<()> {
 
 /// Tells who called connect, before the first chunk of a connection.
 #[inline(always)]
-pub fn opened(sock: Kernel, state: &ConnState) {
+fn opened(sock: Kernel, state: &ConnState) {
     let header = LifeHeader {
         event: LifeEvent::Open as u8,
         time_ns: state.connect_time,
@@ -102,54 +104,61 @@ pub fn opened(sock: Kernel, state: &ConnState) {
     output(&header, LifeHeader::LEN as u64);
 }
 
-/// A unix socket's name in a record.
-#[repr(C)]
-struct Name {
-    header: LifeHeader,
-    path: [u8; UNIX_PATH],
-}
+/// Bytes of the record that carries a unix socket's name.
+const NAME: usize = LifeHeader::LEN + UNIX_PATH;
 
 /// Tells the path of a unix connection, before its first chunk: its own (the end that accepted shares the listener's), else
 /// the other end's.
 #[inline(always)]
-pub fn named<A: Access>(sock: Kernel, state: &ConnState) -> Option<()> {
+fn named<A: Access>(sock: Kernel, state: &ConnState) -> Option<()> {
+    /// Bytes of `sun_family` before the path.
+    const FAMILY: u32 = 2;
     if offset!(unix_addr) == ABSENT {
         return None;
     }
-    let address = unix_address::<A>(A::unix(sock)? as u64).or_else(|| unix_address_walked(state.peer))?;
-    /// Bytes of `sun_family` before the path.
-    const FAMILY: u32 = 2;
-    let mut name = Name { header: life(sock, state), path: [0; UNIX_PATH] };
+    let address = match unix_address(A::unix(sock)? as u64) {
+        0 => unix_address(state.peer),
+        own => own,
+    };
+    if address == 0 {
+        return None;
+    }
+    let address = address as Kernel;
     // SAFETY: members of `struct unix_address`; a probe read survives any address.
-    let length = unsafe { crate::access::probe::<u32>((address as Kernel).wrapping_add(offset!(unix_addr_len) as usize)) };
+    let length = unsafe { probe::<u32>(address.wrapping_add(offset!(unix_addr_len) as usize)) };
     if length <= FAMILY {
         return None;
     }
-    let length = if length - FAMILY > UNIX_PATH as u32 { UNIX_PATH as u32 } else { length - FAMILY };
-    let from = (address as Kernel).wrapping_add(offset!(unix_addr_name) as usize + FAMILY as usize);
-    // SAFETY: the size of the array; names are kept in blocks of at least that size or end at a fault, which is told apart.
-    let failed = unsafe { bpf_probe_read_kernel(name.path.as_mut_ptr().cast(), length, from.cast()) };
-    if failed != 0 {
-        return None;
+    let length = bounded(u64::from(length - FAMILY), UNIX_PATH as u64);
+    let from = address.wrapping_add(offset!(unix_addr_name) as usize + FAMILY as usize);
+    let ring = (&raw const RING).cast_mut().cast();
+    // SAFETY: written below and submitted or given back once. The path is read into what is left behind the header.
+    unsafe {
+        let record = bpf_ringbuf_reserve(ring, NAME as u64, 0).cast::<u8>();
+        if record.is_null() {
+            count(KernelCounter::RingFull);
+            return None;
+        }
+        if bpf_probe_read_kernel(record.add(LifeHeader::LEN).cast(), length as u32, from.cast()) != 0 {
+            bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP));
+            return None;
+        }
+        let header = LifeHeader { event: LifeEvent::UnixName as u8, length: length as u32, ..life(sock, state) };
+        record.cast::<LifeHeader>().write(header);
+        bpf_ringbuf_submit(record.cast(), u64::from(BPF_RB_NO_WAKEUP));
     }
-    name.header.event = LifeEvent::UnixName as u8;
-    name.header.length = length;
-    output(&name, size_of::<Name>() as u64)
+    Some(())
 }
 
+/// Address of the name of a unix socket, 0 where it has none.
 #[inline(always)]
-fn unix_address<A: Access>(unix: u64) -> Option<u64> {
-    // SAFETY: a member of `struct unix_sock`.
-    let address = unsafe { A::load::<u64>(unix as Kernel, offset!(unix_addr)) };
-    (address != 0).then_some(address)
-}
-
-#[inline(always)]
-fn unix_address_walked(unix: u64) -> Option<u64> {
+fn unix_address(unix: u64) -> u64 {
     if unix == 0 {
-        return None;
+        return 0;
     }
-    unix_address::<Walked>(unix)
+    // A probe read in both families: the pointer is computed with.
+    // SAFETY: a member of `struct unix_sock`.
+    unsafe { probe::<u64>((unix as Kernel).wrapping_add(offset!(unix_addr) as usize)) }
 }
 
 #[inline(always)]
@@ -180,8 +189,8 @@ fn output<T>(record: &T, size: u64) -> Option<()> {
     Some(())
 }
 
-/// What is told once for a connection, before its first chunk.
-#[inline(always)]
+/// What is told once for a connection, before its first chunk. Apart, for its stack.
+#[inline(never)]
 pub fn introduce<A: Access>(sock: Kernel, unix: bool, state: &mut ConnState) {
     state.flags |= state_flags::OPENED;
     if state.connect_time != 0 {

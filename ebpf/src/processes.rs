@@ -12,20 +12,10 @@ use crate::maps;
 pub enum Verdict {
     /// Send.
     Send,
-    /// Send; the agent has not seen this process.
-    SendNew,
     /// Drop.
     Drop,
     /// The process does not count; a selected port would.
     IfPort,
-}
-
-impl Verdict {
-    /// Whether the process may be new to the agent. A connection that its port selects says it too: [`announce`] looks.
-    #[inline(always)]
-    pub fn is_new(self) -> bool {
-        matches!(self, Self::SendNew | Self::IfPort)
-    }
 }
 
 /// Looks at the calling process.
@@ -40,7 +30,7 @@ pub fn judge(tgid: u32) -> Verdict {
     if state == ProcessState::Excluded as u8 {
         return if maps::by_port() && tgid != maps::own_tgid() { Verdict::IfPort } else { Verdict::Drop };
     }
-    if state == maps::UNKNOWN { Verdict::SendNew } else { Verdict::Send }
+    Verdict::Send
 }
 
 /// The flag of the first chunk of a process that the agent does not know; 0 for any other.

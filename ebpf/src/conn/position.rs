@@ -6,36 +6,35 @@
 //! read that must be exact, and no two numbers that softirq could change in between.
 
 use sonde_abi::conn::state_flags;
-use sonde_abi::{ChunkHeader, ConnState, Direction};
+use sonde_abi::{ConnState, Direction};
 
+use super::{Extent, Place};
 use crate::access::{Access, Kernel};
 use crate::maps::offset;
 
 /// States in which the other end's FIN has been received: TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (`tcp_states.h`).
 const FIN_RECEIVED: u32 = 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11;
 
-/// Sets the position of the first byte of the chunk.
+/// The place of a chunk.
 #[inline(always)]
-pub fn of_tcp<A: Access>(sock: Kernel, state: &mut ConnState, header: &mut ChunkHeader) -> Option<()> {
+pub fn of_tcp<A: Access>(sock: Kernel, state: &mut ConnState, chunk: &Extent) -> Option<Place> {
     let tcp = A::tcp(sock)?;
     if state.flags & state_flags::NAMED == 0 {
         name::<A>(sock, tcp, state);
     }
-    let length = u64::from(header.length);
+    let length = u64::from(chunk.length);
     // SAFETY: members of `struct tcp_sock`.
     unsafe {
-        let end = if header.direction == Direction::Write as u8 {
+        if chunk.direction == Direction::Write {
             let near: u64 = A::load(tcp, offset!(tcp_bytes_acked));
-            widen(A::load::<u32>(tcp, offset!(tcp_write_seq)).wrapping_sub(state.first_local), near)
-        } else {
-            let near: u64 = A::load(tcp, offset!(tcp_bytes_received));
-            let arrived: u64 = A::load(tcp, offset!(tcp_mstamp));
-            header.queued_us = queued(header.time_ns, arrived);
-            widen(A::load::<u32>(tcp, offset!(tcp_copied_seq)).wrapping_sub(state.first_peer), near)
-        };
-        header.position = end.wrapping_sub(length);
+            let low = A::load::<u32>(tcp, offset!(tcp_write_seq)).wrapping_sub(state.first_local);
+            return Some(Place { position: widen(low, near).wrapping_sub(length), queued_us: 0 });
+        }
+        let near: u64 = A::load(tcp, offset!(tcp_bytes_received));
+        let low = A::load::<u32>(tcp, offset!(tcp_copied_seq)).wrapping_sub(state.first_peer);
+        let queued_us = queued(chunk.time_ns, A::load(tcp, offset!(tcp_mstamp)));
+        Some(Place { position: widen(low, near).wrapping_sub(length), queued_us })
     }
-    Some(())
 }
 
 /// Takes both first sequence numbers.
