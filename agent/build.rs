@@ -7,8 +7,8 @@ use std::{env, fs};
 fn main() {
     println!("cargo::rerun-if-env-changed=SONDE_BPF_OBJECT");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..");
-    let object = env::var_os("SONDE_BPF_OBJECT")
-        .map_or_else(|| root.join("target/bpf/sonde.bpf.o"), PathBuf::from);
+    let object =
+        env::var_os("SONDE_BPF_OBJECT").map_or_else(|| root.join("target/bpf/sonde.bpf.o"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     let bytes = fs::read(&object).unwrap_or_default();
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("sonde.bpf.o");

@@ -21,7 +21,7 @@ pub const LARGE_PIECE: usize = 16 << 10;
 pub const HEAD_BYTES: u32 = 64 << 10;
 
 /// Records with payload that one call makes at most after its first: [`HEAD_BYTES`] in one buffer, or a few buffers.
-pub const PIECES_PER_CALL: u32 = 8;
+pub const PIECES_PER_CALL: u32 = 6;
 
 /// Payload bytes copied after a response's first chunk when that did not end at the end of its head: enough for a head
 /// that is written in many small pieces, little of a body.

@@ -1,7 +1,9 @@
 //! Two ways to read kernel memory: loads that the verifier checks by type, and probe reads.
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock};
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
+};
 use core::mem::MaybeUninit;
 use core::ptr;
 use sonde_abi::ConnState;
@@ -128,7 +130,8 @@ impl Access for Walked {
 pub unsafe fn probe<T: Copy + Default>(from: Kernel) -> T {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: writes exactly the size of `T`.
-    let failed = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast()) };
+    let failed =
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast()) };
     if failed != 0 {
         return T::default();
     }

@@ -5,13 +5,16 @@
 //! are under way at once, whole calls are copied, since heads may then begin anywhere.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_probe_read_user, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
-};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_probe_read_user, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve,
+    bpf_ringbuf_submit,
+};
 use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
-use sonde_abi::limits::{HEAD_BYTES, IOVECS, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES};
+use sonde_abi::limits::{
+    HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES,
+};
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::{self, Start};
@@ -33,8 +36,6 @@ pub struct Moved {
     pub direction: Direction,
     /// How many bytes; 0 for the end of the stream.
     pub length: u32,
-    /// Bytes of the same direction that the same system call moved after these.
-    pub behind: u32,
     /// Where they are in the process.
     pub source: Source,
 }
@@ -42,12 +43,10 @@ pub struct Moved {
 /// What comes after a piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// The rest of the call is not worth copying.
+    /// All is sent that is worth it.
     Stop,
-    /// The next piece is.
+    /// The next piece is worth copying.
     More,
-    /// Nothing of the call is worth a record.
-    Nothing,
 }
 
 /// Sends what is worth sending of a call.
@@ -89,13 +88,14 @@ pub fn moved<A: Access>(call: &Moved) -> Option<()> {
     }
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let place = socket.place::<A>(state, &Extent { direction: call.direction, length: call.length, time_ns })?;
+    let place =
+        socket.place::<A>(state, &Extent { direction: call.direction, length: call.length, time_ns })?;
     let mut call = Call {
         state,
         socket,
         id,
         time_ns,
-        position: place.position.wrapping_sub(u64::from(call.behind)),
+        position: place.position,
         length: call.length,
         queued_us: place.queued_us,
         tail: 0,
@@ -112,7 +112,7 @@ pub fn moved<A: Access>(call: &Moved) -> Option<()> {
 /// the middle of a run (a message that is worth seeing begins with a change of direction).
 #[inline(always)]
 fn skips_unknown(state: &ConnState, call: &Moved, changed: bool) -> bool {
-    call.length == 0 || matches!(call.source, Source::None) || (!changed && state.head_left == 0)
+    call.length == 0 || call.source.is_none() || (!changed && state.head_left == 0)
 }
 
 #[inline(always)]
@@ -150,17 +150,32 @@ struct Call<'a> {
 impl Call<'_> {
     #[inline(always)]
     fn send<A: Access>(&mut self) -> Option<()> {
-        if !self.wants_payload() {
+        if self.length == 0 {
             return self.send_rest::<A>();
         }
-        let unix = self.socket.is_unix::<A>();
-        if self.state.flags & state_flags::OPENED == 0 && (unix || self.state.connect_time != 0) {
-            // Ring order is that of reservation: what introduces a connection must be out before its chunk is reserved.
-            if self.peek() != Start::Other {
-                lifetime::introduce::<A>(self.socket.sock, unix, self.state);
+        if self.source.is_none() {
+            count(KernelCounter::NoBuffer);
+            self.flags |= flags::NO_BUFFER;
+            // What cannot be seen cannot speak against the connection.
+            self.state.looks = 0;
+            return self.send_rest::<A>();
+        }
+        let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
+        if self.state.head_left == 0 {
+            match recognise(self.state, peek(base, len)) {
+                Copy::Nothing => return None,
+                Copy::Length => return self.send_rest::<A>(),
+                Copy::Payload => {}
+            }
+            if self.state.flags & state_flags::OPENED == 0 {
+                lifetime::introduce::<A>(&self.socket, self.state);
             }
         }
-        let next = self.send_first::<A>()?;
+        let next = if len <= SMALL_PIECE as u64 {
+            self.send_piece::<A, SMALL_PIECE>(base, len, true)
+        } else {
+            self.send_piece::<A, PIECE>(base, if len < PIECE as u64 { len } else { PIECE as u64 }, true)
+        };
         if next == Next::More {
             cold_path();
             self.send_pieces::<A>();
@@ -168,70 +183,18 @@ impl Call<'_> {
         Some(())
     }
 
-    /// Whether the call's first bytes are to be copied: where a message may begin, or a head goes on.
-    #[inline(always)]
-    fn wants_payload(&mut self) -> bool {
-        if self.length == 0 {
-            return false;
-        }
-        if matches!(self.source, Source::None) {
-            count(KernelCounter::NoBuffer);
-            self.flags |= flags::NO_BUFFER;
-            // What cannot be seen cannot speak against the connection.
-            self.state.looks = 0;
-            return false;
-        }
-        if self.state.head_left > 0 || self.state.flags & (state_flags::CHANGED | state_flags::PIPELINED) != 0 {
-            return true;
-        }
-        // The middle of a run: a body, or the next of several pipelined messages.
-        matches!(self.peek(), Start::Request | Start::Response)
-    }
-
-    #[inline(never)]
-    fn peek(&self) -> Start {
-        let Some(buffer) = user::buffer(self.source, 0) else { return Start::Other };
-        let mut len = u64::from(self.length);
-        if buffer.len < len {
-            len = buffer.len;
-        }
-        if len > sniff::LOOK as u64 {
-            len = sniff::LOOK as u64;
-        }
-        let mut first = [0_u64; 2];
-        let len = bounded(len, sniff::LOOK as u64);
-        // SAFETY: at most the array's size; the helper checks the address.
-        let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), len as u32, buffer.base as *const _) };
-        if failed != 0 { Start::Other } else { sniff::http1(&first, len as usize) }
-    }
-
-    /// The buffer bytes under way, `None` past the last that can be read.
+    /// The buffer bytes under way, `None` past the last that can be read. An empty buffer before them is passed over.
     #[inline(always)]
     fn contiguous(&mut self) -> Option<(u64, u64)> {
-        let mut tries = 0;
-        // Empty buffers in between are legal.
-        while tries < 2 {
-            let buffer = user::buffer(self.source, self.index)?;
-            if buffer.len > self.skipped {
-                let left = u64::from(self.length);
-                let len = buffer.len - self.skipped;
-                return Some((buffer.base.wrapping_add(self.skipped), if len < left { len } else { left }));
-            }
+        let mut buffer = user::buffer(self.source, self.index)?;
+        if buffer.len <= self.skipped {
             self.index += 1;
             self.skipped = 0;
-            tries += 1;
+            buffer = user::buffer(self.source, self.index)?;
         }
-        None
-    }
-
-    /// The first piece, in a record of the smallest class that holds it.
-    #[inline(always)]
-    fn send_first<A: Access>(&mut self) -> Option<Next> {
-        let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
-        if len <= SMALL_PIECE as u64 {
-            return self.send_piece::<A, SMALL_PIECE>(base, len, true);
-        }
-        self.send_piece::<A, PIECE>(base, if len < PIECE as u64 { len } else { PIECE as u64 }, true)
+        let left = u64::from(self.length);
+        let len = buffer.len - self.skipped;
+        Some((buffer.base.wrapping_add(self.skipped), if len < left { len } else { left }))
     }
 
     /// The pieces after the first, in larger records.
@@ -242,7 +205,7 @@ impl Call<'_> {
             let Some((base, len)) = self.contiguous() else { break };
             let len = if len < LARGE_PIECE as u64 { len } else { LARGE_PIECE as u64 };
             match self.send_piece::<A, LARGE_PIECE>(base, len, false) {
-                Some(Next::More) => piece += 1,
+                Next::More => piece += 1,
                 _ => return,
             }
         }
@@ -250,22 +213,21 @@ impl Call<'_> {
     }
 
     #[inline(always)]
-    fn unreadable<A: Access>(&mut self) -> Option<Next> {
+    fn unreadable<A: Access>(&mut self) -> Option<()> {
         count(KernelCounter::UserFault);
         if self.state.mode == mode::UNKNOWN {
-            return Some(Next::Nothing);
+            return None;
         }
         self.flags |= flags::NO_BUFFER;
-        self.send_rest::<A>();
-        Some(Next::Stop)
+        self.send_rest::<A>()
     }
 
     /// Copies `len` bytes from `base` into a record and decides what comes next. The record takes all that is left of the
     /// call as its length where the next bytes are not worth copying.
     #[inline(always)]
-    fn send_piece<A: Access, const N: usize>(&mut self, base: u64, len: u64, first: bool) -> Option<Next> {
+    fn send_piece<A: Access, const N: usize>(&mut self, base: u64, len: u64, first: bool) -> Next {
         let size = (ChunkHeader::LEN + N + SLACK) as u64;
-        let record = self.reserve(size)?;
+        let Some(record) = self.reserve(size) else { return Next::Stop };
         // SAFETY: the record is as large as header and `N` together.
         let payload = unsafe { record.add(ChunkHeader::LEN) };
         let len = bounded(len, N as u64);
@@ -275,26 +237,19 @@ impl Call<'_> {
             cold_path();
             // SAFETY: reserved above, given back once.
             unsafe { bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
-            return self.unreadable::<A>();
+            let _ = self.unreadable::<A>();
+            return Next::Stop;
         }
         let piece = Piece::<N> { at: payload, len: len as usize };
-        let left = self.length;
-        let next = self.judge(piece, first, len as u32 == left);
-        if next == Next::Nothing {
-            // SAFETY: as above.
-            unsafe { bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
-            return Some(next);
-        }
-        if next != Next::More {
-            if len < u64::from(left) {
-                self.take_tail();
-            }
+        let whole = len as u32 == self.length;
+        let more = self.state.head_left > 0 && consume(self.state, piece, first, whole);
+        if whole || !(more || self.state.flags & state_flags::PIPELINED != 0) {
             self.submit::<A>(record, size, len as u32);
-            return Some(next);
+            return Next::Stop;
         }
         cold_path();
         // What the verifier knows of these numbers differs from path to path; without that knowledge the paths are one.
-        let rest = forget(record, u64::from(left) - len) as u32;
+        let rest = forget(record, u64::from(self.length) - len) as u32;
         let position = forget(record, self.position + len);
         let skipped = forget(record, self.skipped + len);
         let flags = forget(record, u64::from(self.flags)) as u16;
@@ -305,67 +260,33 @@ impl Call<'_> {
         self.position = position;
         self.skipped = skipped;
         self.flags = flags;
-        Some(next)
-    }
-
-    /// Looks at a piece and moves the connection's state on. `whole`: nothing of the call is left behind it.
-    #[inline(always)]
-    fn judge<const N: usize>(&mut self, piece: Piece<N>, first: bool, whole: bool) -> Next {
-        let state = &mut *self.state;
-        if first && state.head_left == 0 && !recognise(state, piece) {
-            return Next::Nothing;
-        }
-        let pipelined = state.flags & state_flags::PIPELINED != 0;
-        if state.head_left > 0 {
-            if consume(state, piece, first, whole) {
-                self.flags |= flags::HEAD_TOO_LONG;
-            }
-        }
-        let state = &*self.state;
-        let in_head = state.head_left > 0 && state.flags & state_flags::SOFT == 0;
-        // A response's head that long has nothing to say that is worth more than one large piece.
-        let response = state.flags & state_flags::RESPONSE != 0;
-        let in_head = in_head && (first || !response);
-        if !whole && (in_head || pipelined || state.flags & state_flags::PIPELINED != 0) { Next::More } else { Next::Stop }
+        Next::More
     }
 
     /// Sends what is left of the call as a length.
-    #[inline(always)]
+    #[inline(never)]
     fn send_rest<A: Access>(&mut self) -> Option<()> {
         let record = self.reserve(ChunkHeader::LEN as u64)?;
-        if self.length > 8 {
-            self.take_tail();
-        }
         self.submit::<A>(record, ChunkHeader::LEN as u64, 0);
         Some(())
     }
 
-    /// Copies the last bytes of what is left.
-    #[inline(never)]
-    fn take_tail(&mut self) {
-        if let Some(buffer) = user::buffer(self.source, self.index) {
-            self.tail_from(buffer.base, buffer.len, self.skipped);
-        }
-    }
-
-    /// Finds the last eight bytes of what is left, beginning in the buffer (`base`, `len`) behind `skipped` of its bytes.
+    /// Copies the last eight bytes of what is left, where they are in the buffer under way or in the next.
     #[inline(always)]
-    fn tail_from(&mut self, base: u64, len: u64, skipped: u64) {
-        let mut base = base.wrapping_add(skipped);
-        let mut len = len - skipped;
-        let mut left = u64::from(self.length);
-        let mut step = 0;
-        while left > len && step < IOVECS as u64 {
-            left -= len;
-            step += 1;
-            let Some(buffer) = user::buffer(self.source, self.index + step) else { return };
-            base = buffer.base;
-            len = buffer.len;
+    fn take_tail(&mut self) {
+        let Some(buffer) = user::buffer(self.source, self.index) else { return };
+        let mut end = buffer.base;
+        let mut left = u64::from(self.length) + self.skipped;
+        if left > buffer.len {
+            left -= buffer.len;
+            let Some(buffer) = user::buffer(self.source, self.index + 1) else { return };
+            if left > buffer.len {
+                return;
+            }
+            end = buffer.base;
         }
-        if left > len || left < 8 {
-            return;
-        }
-        if let Some(tail) = user::read::<u64>(base.wrapping_add(left - 8)) {
+        end = end.wrapping_add(left);
+        if let Some(tail) = user::read::<u64>(end.wrapping_sub(8)) {
             self.tail = tail;
             self.flags |= flags::TAIL;
         }
@@ -385,12 +306,17 @@ impl Call<'_> {
 
     /// Writes the header and hands the record over. The reader is woken once for each [`WAKE_BYTES`] that wait, and for a
     /// process that it should look at while it lives.
-    #[inline(always)]
+    #[inline(never)]
     fn submit<A: Access>(&mut self, record: *mut u8, size: u64, captured: u32) {
+        // Eight bytes or more that are not copied end the chunk.
+        if self.length > captured + 7 && self.flags & (flags::CONTINUES | flags::NO_BUFFER) == 0 {
+            self.take_tail();
+        }
         let announced = processes::announce((self.id >> 32) as u32);
         let mut wake = if announced == 0 { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP };
         // SAFETY: a query of our own ring.
-        let waiting = unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
+        let waiting =
+            unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
         if waiting & (WAKE_BYTES - 1) < size && waiting >= WAKE_BYTES {
             wake = BPF_RB_FORCE_WAKEUP;
         }
@@ -417,17 +343,30 @@ impl Call<'_> {
     }
 }
 
-/// What the first bytes of a record's payload say. Apart, for its registers.
-#[inline(never)]
-fn start_of<const N: usize>(piece: Piece<N>) -> Start {
-    // SAFETY: every size class has room for as many bytes as are looked at; those behind `len` are not judged.
-    unsafe { sniff::http1(&*piece.at.cast::<[u64; 2]>(), piece.len) }
+/// Looks at the first bytes of a call, in the memory of the process.
+#[inline(always)]
+fn peek(base: u64, len: u64) -> Start {
+    let mut first = [0_u64; 2];
+    let len = bounded(len, sniff::LOOK as u64);
+    // SAFETY: at most the array's size; the helper checks the address.
+    let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), len as u32, base as *const _) };
+    if failed != 0 { Start::Other } else { sniff::http1(&first, len as usize) }
 }
 
-/// Looks at the start of a run. False: nothing to send.
+/// What of a call is worth sending.
+enum Copy {
+    /// Nothing.
+    Nothing,
+    /// How long it was.
+    Length,
+    /// Its first bytes.
+    Payload,
+}
+
+/// Moves the state on by what the first bytes of a call say.
 #[inline(always)]
-fn recognise<const N: usize>(state: &mut ConnState, piece: Piece<N>) -> bool {
-    let start = start_of(piece.forgetting());
+fn recognise(state: &mut ConnState, start: Start) -> Copy {
+    let changed = state.flags & state_flags::CHANGED != 0;
     match start {
         Start::Request | Start::Response => {
             state.mode = mode::HTTP1;
@@ -436,24 +375,25 @@ fn recognise<const N: usize>(state: &mut ConnState, piece: Piece<N>) -> bool {
             if start == Start::Response {
                 state.flags |= state_flags::RESPONSE;
                 state.looks = 0;
-            } else {
-                state.looks += 1;
-                leave_alone(state);
+                return Copy::Payload;
             }
-            true
         }
-        Start::Short => {
+        Start::Short if changed => {
             state.mode = mode::HTTP1;
-            state.looks += 1;
             state.head_left = HEAD_BYTES;
-            leave_alone(state);
-            true
         }
-        Start::Other => {
-            state.looks += 1;
-            leave_alone(state);
-            state.mode == mode::HTTP1
+        // The middle of a run: a body.
+        _ if !changed => {
+            return if state.flags & state_flags::PIPELINED != 0 { Copy::Payload } else { Copy::Length };
         }
+        _ => {}
+    }
+    state.looks += 1;
+    leave_alone(state);
+    match state.mode {
+        mode::UNKNOWN => Copy::Nothing,
+        _ if state.head_left > 0 || state.flags & state_flags::PIPELINED != 0 => Copy::Payload,
+        _ => Copy::Length,
     }
 }
 
@@ -465,47 +405,39 @@ fn leave_alone(state: &mut ConnState) {
     }
 }
 
-/// Takes a piece off the head under way. True: the head is too long, the rest of it is not copied.
+/// Takes a piece off the head under way. True: the head goes on behind it, and is worth copying.
 #[inline(always)]
 fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, whole: bool) -> bool {
     let len = piece.len as u32;
     let left = if len < state.head_left { state.head_left - len } else { 0 };
+    let response = state.flags & state_flags::RESPONSE != 0;
     if state.flags & state_flags::SOFT != 0 {
         state.head_left = left;
         return false;
     }
-    if state.flags & state_flags::RESPONSE != 0 {
-        if piece.ends_head() {
-            state.head_left = 0;
-            return false;
-        }
-        if whole {
-            // Most responses bring head and body in one call: not worth a scan. If the head goes on, it does so soon.
-            state.flags |= state_flags::SOFT;
-            state.head_left = SOFT_HEAD_BYTES;
-            return false;
-        }
+    if piece.ends_head() && (response || !first) {
+        state.head_left = 0;
+        return false;
+    }
+    if response && (whole || !first) {
+        // Most responses bring head and body in one call: not worth a search. If the head goes on, it does so soon. And one
+        // that is longer than a large piece has nothing to say that is worth more.
+        state.flags |= state_flags::SOFT;
+        state.head_left = SOFT_HEAD_BYTES;
+        return false;
     }
     // Further pieces are copied without a search: most of them end with the head, and few calls have any.
-    let end = match (first, piece.ends_head()) {
-        (true, _) => piece.forgetting().head_end(),
-        (false, true) => piece.len,
-        (false, false) => 0,
-    };
-    match end {
-        1.. => {
-            state.head_left = 0;
-            if state.flags & state_flags::RESPONSE == 0 && end < piece.len && piece.request_at(end) {
-                state.flags |= state_flags::PIPELINED;
-            }
-            false
+    let end = if first { piece.forgetting().head_end() } else { 0 };
+    if end == 0 {
+        state.head_left = left;
+        if left == 0 {
+            count(KernelCounter::HeadTooLong);
         }
-        0 => {
-            state.head_left = left;
-            if left == 0 {
-                count(KernelCounter::HeadTooLong);
-            }
-            left == 0
-        }
+        return left > 0;
     }
+    state.head_left = 0;
+    if !response && piece.request_at(end) {
+        state.flags |= state_flags::PIPELINED;
+    }
+    false
 }

@@ -87,7 +87,8 @@ impl<const N: usize> Piece<N> {
             let mut word = 0;
             while word < 8 {
                 // The product moves bit 7 of the eight bytes into one byte, in order.
-                let found = (self.empty_lines(from + word * 8) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+                let found =
+                    (self.empty_lines(from + word * 8) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
                 map |= found << (word * 8);
                 word += 1;
             }
@@ -107,7 +108,8 @@ impl<const N: usize> Piece<N> {
     fn empty_lines(&self, at: usize) -> u64 {
         // Aligned loads: the compiler would put an unaligned one together from bytes.
         // SAFETY: `at + 8 <= N`, records have [`SLACK`] bytes behind the payload, and it begins at a multiple of eight.
-        let (these, after) = unsafe { (self.at.add(at).cast::<u64>().read(), self.at.add(at + 8).cast::<u64>().read()) };
+        let (these, after) =
+            unsafe { (self.at.add(at).cast::<u64>().read(), self.at.add(at + 8).cast::<u64>().read()) };
         let next = these >> 8 | after << 56;
         equal(these, b'\n') & equal(next, b'\r')
     }

@@ -38,17 +38,11 @@ fn length(ctx: &BtfTracePointContext, direction: Direction) -> Option<()> {
         return None;
     }
     let source = if direction == Direction::Read && message_flags & syscalls::MSG_TRUNC != 0 {
-        Source::None
+        Source::NONE
     } else {
         // SAFETY: helpers without conditions; the result is typed for the verifier.
         let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Kernel;
-        syscalls::source(&Registers::of(registers), direction)
+        Registers::of(registers).source(direction)
     };
-    moved::<Typed>(&Moved {
-        sock: ctx.arg::<*const u8>(0),
-        direction,
-        length: moved_bytes as u32,
-        behind: 0,
-        source,
-    })
+    moved::<Typed>(&Moved { sock: ctx.arg::<*const u8>(0), direction, length: moved_bytes as u32, source })
 }

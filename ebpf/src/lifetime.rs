@@ -6,7 +6,8 @@
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_discard, bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_discard, bpf_ringbuf_output, bpf_ringbuf_reserve,
+    bpf_ringbuf_submit,
 };
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -16,6 +17,7 @@ use sonde_abi::settings::{ABSENT, KernelCounter};
 use sonde_abi::{ConnState, LifeEvent, LifeHeader, RecordKind, Role};
 
 use crate::access::{Access, Kernel, Typed, Walked, bounded, probe};
+use crate::conn::Socket;
 use crate::maps::{CONNS, RING, count, offset};
 use crate::processes::{self, Verdict};
 
@@ -143,7 +145,8 @@ fn named<A: Access>(sock: Kernel, state: &ConnState) -> Option<()> {
             bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP));
             return None;
         }
-        let header = LifeHeader { event: LifeEvent::UnixName as u8, length: length as u32, ..life(sock, state) };
+        let header =
+            LifeHeader { event: LifeEvent::UnixName as u8, length: length as u32, ..life(sock, state) };
         record.cast::<LifeHeader>().write(header);
         bpf_ringbuf_submit(record.cast(), u64::from(BPF_RB_NO_WAKEUP));
     }
@@ -181,7 +184,14 @@ fn life(sock: Kernel, state: &ConnState) -> LifeHeader {
 fn output<T>(record: &T, size: u64) -> Option<()> {
     let ring = (&raw const RING).cast_mut().cast();
     // SAFETY: `size` bytes of an initialised record.
-    let failed = unsafe { bpf_ringbuf_output(ring, core::ptr::from_ref(record).cast_mut().cast(), size, u64::from(BPF_RB_NO_WAKEUP)) };
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            ring,
+            core::ptr::from_ref(record).cast_mut().cast(),
+            size,
+            u64::from(BPF_RB_NO_WAKEUP),
+        )
+    };
     if failed != 0 {
         count(KernelCounter::RingFull);
         return None;
@@ -189,14 +199,14 @@ fn output<T>(record: &T, size: u64) -> Option<()> {
     Some(())
 }
 
-/// What is told once for a connection, before its first chunk. Apart, for its stack.
+/// Tells once of a connection, before its first chunk. Apart, for its stack.
 #[inline(never)]
-pub fn introduce<A: Access>(sock: Kernel, unix: bool, state: &mut ConnState) {
+pub fn introduce<A: Access>(socket: &Socket, state: &mut ConnState) {
     state.flags |= state_flags::OPENED;
     if state.connect_time != 0 {
-        opened(sock, state);
+        opened(socket.sock, state);
     }
-    if unix {
-        let _ = named::<A>(sock, state);
+    if socket.is_unix::<A>() {
+        let _ = named::<A>(socket.sock, state);
     }
 }

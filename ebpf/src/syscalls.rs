@@ -4,6 +4,7 @@
 //! At the exit the registers still hold the call's arguments, so nothing is kept from the entry. The socket is found by
 //! walking descriptor, file and socket with probe reads.
 
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -16,7 +17,8 @@ use crate::maps::offset;
 use crate::processes::{self, Verdict};
 use crate::user::{self, Source};
 
-/// System call numbers of x86-64.
+/// System call numbers of x86-64. Those below 64 are told apart by bit masks: a number that stays unknown to the verifier is
+/// one path through the program, each comparison with a constant is another.
 mod nr {
     pub const READ: u64 = 0;
     pub const WRITE: u64 = 1;
@@ -32,6 +34,13 @@ mod nr {
     pub const SENDMMSG: u64 = 307;
     pub const PREADV2: u64 = 327;
     pub const PWRITEV2: u64 = 328;
+
+    pub const READS: u64 = 1 << READ | 1 << READV | 1 << RECVFROM | 1 << RECVMSG;
+    pub const WRITES: u64 = 1 << WRITE | 1 << WRITEV | 1 << SENDFILE | 1 << SENDTO | 1 << SENDMSG;
+    pub const VECTORED: u64 = 1 << READV | 1 << WRITEV;
+    /// Of these the second argument is a buffer or a vector.
+    pub const BUFFERED: u64 = 1 << READ | 1 << WRITE | 1 << SENDTO | 1 << RECVFROM | VECTORED;
+    pub const MESSAGES: u64 = 1 << SENDMSG | 1 << RECVMSG;
 }
 
 const MSG_OOB: i32 = 0x1;
@@ -41,12 +50,6 @@ pub const MSG_TRUNC: i32 = 0x20;
 const MSG_ERRQUEUE: i32 = 0x2000;
 /// Flags of a receive that takes nothing from the stream.
 pub const NOT_CONSUMED: i32 = MSG_OOB | MSG_PEEK | MSG_ERRQUEUE;
-
-/// Messages of one recvmmsg or sendmmsg that are looked at.
-const MESSAGES: u64 = 8;
-/// Bytes of `struct mmsghdr`, and where its `msg_len` is.
-const MMSGHDR: u64 = 64;
-const MSG_LEN: u64 = 56;
 
 /// The registers of a system call.
 pub struct Registers {
@@ -69,20 +72,26 @@ impl Registers {
             Self { nr, first: at(112), second: at(104), third: at(96), fourth: at(56) }
         }
     }
-}
 
-/// Where the bytes are that this call moved in this direction.
-#[inline(always)]
-pub fn source(registers: &Registers, direction: Direction) -> Source {
-    match (registers.nr, direction) {
-        (nr::WRITE | nr::SENDTO, Direction::Write) | (nr::READ | nr::RECVFROM, Direction::Read) => {
-            Source::One(registers.second)
+    /// The call as one bit of a mask, 0 for numbers that have none.
+    #[inline(always)]
+    fn bit(&self) -> u64 {
+        if self.nr < 64 { 1 << self.nr } else { 0 }
+    }
+
+    /// Where the bytes are that this call moved in this direction.
+    #[inline(always)]
+    pub fn source(&self, direction: Direction) -> Source {
+        let bit = self.bit() & if direction == Direction::Read { nr::READS } else { nr::WRITES };
+        if bit & nr::MESSAGES != 0 {
+            return user::of_msghdr(self.second);
         }
-        (nr::WRITEV | nr::PWRITEV2, Direction::Write) | (nr::READV | nr::PREADV2, Direction::Read) => {
-            Source::Many(registers.second, registers.third)
+        if bit & nr::BUFFERED == 0 {
+            return Source::NONE;
         }
-        (nr::SENDMSG, Direction::Write) | (nr::RECVMSG, Direction::Read) => user::of_msghdr(registers.second),
-        _ => Source::None,
+        // The count of a vector, all ones for a plain buffer.
+        let vectored = u64::from(bit & nr::VECTORED != 0);
+        Source { address: self.second, count: self.third | vectored.wrapping_sub(1) }
     }
 }
 
@@ -98,34 +107,59 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exit(registers: &Registers, result: u64) -> Option<()> {
-    let (direction, message_flags) = match registers.nr {
-        nr::WRITE | nr::WRITEV | nr::SENDFILE | nr::SENDTO | nr::SENDMSG | nr::SENDMMSG | nr::PWRITEV2 => {
-            (Direction::Write, 0)
-        }
-        nr::READ | nr::READV | nr::PREADV2 | nr::SPLICE => (Direction::Read, 0),
-        nr::RECVFROM | nr::RECVMMSG => (Direction::Read, registers.fourth as i32),
-        nr::RECVMSG => (Direction::Read, registers.third as i32),
-        _ => return None,
+    let bit = registers.bit();
+    if bit & nr::READS != 0 {
+        return transfer(registers, result, Direction::Read);
+    }
+    if bit & nr::WRITES != 0 {
+        return transfer(registers, result, Direction::Write);
+    }
+    match registers.nr {
+        nr::SPLICE => splice(registers, result),
+        // Their buffers are not looked for: the bytes count by the kernel's own positions, at the next call.
+        nr::RECVMMSG | nr::PREADV2 | nr::SENDMMSG | nr::PWRITEV2 => None,
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn transfer(registers: &Registers, result: u64, direction: Direction) -> Option<()> {
+    if excluded() {
+        return None;
+    }
+    let message_flags = match registers.nr {
+        nr::RECVFROM => registers.fourth as i32,
+        nr::RECVMSG => registers.third as i32,
+        _ => 0,
     };
     if message_flags & NOT_CONSUMED != 0 {
         return None;
     }
-    // The filter comes before the walk, which costs ten times as much.
-    let tgid = (aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32) as u32;
-    if processes::judge(tgid) == Verdict::Drop {
+    let sock = socket(registers.first)?;
+    let source = if message_flags & MSG_TRUNC != 0 { Source::NONE } else { registers.source(direction) };
+    walked(&Moved { sock, direction, length: result as u32, source })
+}
+
+/// splice(fd_in, off_in, fd_out, ...): a socket to a pipe, or a pipe to a socket.
+#[inline(always)]
+fn splice(registers: &Registers, result: u64) -> Option<()> {
+    if excluded() {
         return None;
     }
-    let (sock, direction) = match socket(registers.first) {
-        Some(sock) => (sock, direction),
-        // splice(fd_in, off_in, fd_out, ...): a pipe to a socket.
-        None if registers.nr == nr::SPLICE => (socket(registers.third)?, Direction::Write),
-        None => return None,
-    };
-    if registers.nr == nr::SENDMMSG || registers.nr == nr::RECVMMSG {
-        return messages(sock, direction, registers.second, result);
+    let length = result as u32;
+    let source = Source::NONE;
+    match socket(registers.first) {
+        Some(sock) => walked(&Moved { sock, direction: Direction::Read, length, source }),
+        None => {
+            walked(&Moved { sock: socket(registers.third)?, direction: Direction::Write, length, source })
+        }
     }
-    let source = if message_flags & MSG_TRUNC != 0 { Source::None } else { source(registers, direction) };
-    walked(&Moved { sock, direction, length: result as u32, behind: 0, source })
+}
+
+/// The filter comes before the walk, which costs ten times as much.
+#[inline(always)]
+fn excluded() -> bool {
+    processes::judge((bpf_get_current_pid_tgid() >> 32) as u32) == Verdict::Drop
 }
 
 /// One copy of the code for every call that leads here: it is large.
@@ -134,34 +168,8 @@ fn walked(call: &Moved) -> Option<()> {
     moved::<Walked>(call)
 }
 
-/// recvmmsg and sendmmsg: `result` messages, each with its own length.
-#[inline(always)]
-fn messages(sock: Kernel, direction: Direction, vector: u64, result: u64) -> Option<()> {
-    let count = if result < MESSAGES { result } else { MESSAGES };
-    let mut behind = 0_u32;
-    let mut i = 0;
-    while i < MESSAGES {
-        if i < count {
-            behind = behind.wrapping_add(user::read::<u32>(vector.wrapping_add(i * MMSGHDR + MSG_LEN))?);
-        }
-        i += 1;
-    }
-    let mut i = 0;
-    while i < MESSAGES {
-        if i >= count {
-            break;
-        }
-        let message = vector.wrapping_add(i * MMSGHDR);
-        let length = user::read::<u32>(message.wrapping_add(MSG_LEN))?;
-        behind = behind.wrapping_sub(length);
-        let _ = walked(&Moved { sock, direction, length, behind, source: user::of_msghdr(message) });
-        i += 1;
-    }
-    Some(())
-}
-
 /// The socket behind a descriptor of the calling task.
-#[inline(always)]
+#[inline(never)]
 fn socket(descriptor: u64) -> Option<Kernel> {
     const S_IFMT: u16 = 0o170_000;
     const S_IFSOCK: u16 = 0o140_000;

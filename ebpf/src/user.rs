@@ -13,15 +13,28 @@ pub struct Buffer {
     pub len: u64,
 }
 
-/// Where a call's bytes are.
+/// Where a call's bytes are: one buffer, or `struct iovec[count]`. Two plain numbers rather than an enumeration: the verifier
+/// follows each variant by itself.
 #[derive(Clone, Copy)]
-pub enum Source {
-    /// One buffer.
-    One(u64),
-    /// `struct iovec[count]` at an address.
-    Many(u64, u64),
-    /// Not in the memory of the process, or not known where.
-    None,
+pub struct Source {
+    /// Of the buffer or of the vector; 0 where the bytes are not in the memory of the process, or not known where.
+    pub address: u64,
+    /// Buffers in the vector, [`ONE`] for a plain buffer.
+    pub count: u64,
+}
+
+/// [`Source::count`] of a plain buffer.
+pub const ONE: u64 = u64::MAX;
+
+impl Source {
+    /// Not to be seen.
+    pub const NONE: Self = Self { address: 0, count: ONE };
+
+    /// Whether there is nothing to read.
+    #[inline(always)]
+    pub fn is_none(&self) -> bool {
+        self.address == 0
+    }
 }
 
 /// `struct iovec` as it lies in memory.
@@ -46,25 +59,22 @@ struct Msghdr {
 #[inline(always)]
 pub fn of_msghdr(address: u64) -> Source {
     match read::<Msghdr>(address) {
-        Some(message) => Source::Many(message.iov, message.iov_len),
-        None => Source::None,
+        Some(message) => Source { address: message.iov, count: message.iov_len },
+        None => Source::NONE,
     }
 }
 
 /// The buffer with this number, `None` past the last one that is looked at.
 #[inline(always)]
 pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
-    match source {
-        Source::One(base) => (index == 0).then_some(Buffer { base, len: u64::MAX }),
-        Source::Many(iov, count) => {
-            if index >= count || index >= IOVECS as u64 {
-                return None;
-            }
-            let iovec = read::<Iovec>(iov.wrapping_add(index * size_of::<Iovec>() as u64))?;
-            Some(Buffer { base: iovec.base, len: iovec.len })
-        }
-        Source::None => None,
+    if source.count == ONE {
+        return (index == 0 && source.address != 0).then_some(Buffer { base: source.address, len: u64::MAX });
     }
+    if index >= source.count || index >= IOVECS as u64 {
+        return None;
+    }
+    let iovec = read::<Iovec>(source.address.wrapping_add(index * size_of::<Iovec>() as u64))?;
+    Some(Buffer { base: iovec.base, len: iovec.len })
 }
 
 /// Reads from the process, `None` where the memory is not there.
@@ -72,7 +82,8 @@ pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
 pub fn read<T: Copy>(from: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: writes exactly the size of `T`; the helper checks the address.
-    let failed = unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *const _) };
+    let failed =
+        unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *const _) };
     // SAFETY: filled by the helper, and every `T` used is made of integers.
     (failed == 0).then(|| unsafe { value.assume_init() })
 }

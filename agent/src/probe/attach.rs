@@ -96,8 +96,10 @@ impl Probes {
         let offsets = Plain(types.members.offsets);
         let selection = Plain(settings.selection);
         // Only the tracepoints' types are wanted of the kernel's BTF: a small one in its place saves 30 MB.
-        let btf = Btf::parse(&synthetic::tracepoints(types), Endianness::default()).map_err(load("kernel types"))?;
-        let mut programs = EbpfLoader::new().verifier_log_level(log_level())
+        let btf = Btf::parse(&synthetic::tracepoints(types), Endianness::default())
+            .map_err(load("kernel types"))?;
+        let mut programs = EbpfLoader::new()
+            .verifier_log_level(log_level())
             .btf(&btf)
             .override_global("OFFSETS", &offsets, true)
             .override_global("SELECTION", &selection, true)
@@ -106,8 +108,10 @@ impl Probes {
             .map_err(load("kernel programs"))?;
         select_ports(&mut programs, &settings.ports)?;
         let ring = Ring::new(take_map(&mut programs, "RING")?)?;
-        let processes = ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
-        let counters = PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(load("map COUNTERS"))?;
+        let processes =
+            ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
+        let counters =
+            PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(load("map COUNTERS"))?;
         let mut attached = Vec::new();
         for (program, tracepoint, needed) in wanted(settings.family) {
             let failure = attach(&mut programs, program, tracepoint, &btf).err();

@@ -1,9 +1,8 @@
 //! Positions of a TCP stream, as the kernel itself counts them.
 //!
-//! The first sequence number of each end is taken once, at the connection's first chunk, and kept: a FIN moves the
-//! kernel's sequence numbers by one and its byte counters not at all. From then on a position is the distance of
-//! `write_seq` or `copied_seq` from it, which is 32 bits wide, widened by the 64-bit counter nearby. So one number is
-//! read that must be exact, and no two numbers that softirq could change in between.
+//! The first sequence number of each end is taken once, at the connection's first chunk, and kept. From then on a position
+//! is the distance of `write_seq` or `copied_seq` from it, which is 32 bits wide, widened by the 64-bit counter nearby. So
+//! one number is read that must be exact, and no two numbers that softirq could change in between.
 
 use sonde_abi::conn::state_flags;
 use sonde_abi::{ConnState, Direction};
@@ -12,6 +11,8 @@ use super::{Extent, Place};
 use crate::access::{Access, Kernel};
 use crate::maps::offset;
 
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_CLOSE: u8 = 7;
 /// States in which the other end's FIN has been received: TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (`tcp_states.h`).
 const FIN_RECEIVED: u32 = 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11;
 
@@ -20,7 +21,7 @@ const FIN_RECEIVED: u32 = 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11;
 pub fn of_tcp<A: Access>(sock: Kernel, state: &mut ConnState, chunk: &Extent) -> Option<Place> {
     let tcp = A::tcp(sock)?;
     if state.flags & state_flags::NAMED == 0 {
-        name::<A>(sock, tcp, state);
+        name::<A>(tcp, state);
     }
     let length = u64::from(chunk.length);
     // SAFETY: members of `struct tcp_sock`.
@@ -31,25 +32,47 @@ pub fn of_tcp<A: Access>(sock: Kernel, state: &mut ConnState, chunk: &Extent) ->
             return Some(Place { position: widen(low, near).wrapping_sub(length), queued_us: 0 });
         }
         let near: u64 = A::load(tcp, offset!(tcp_bytes_received));
-        let low = A::load::<u32>(tcp, offset!(tcp_copied_seq)).wrapping_sub(state.first_peer);
+        let copied = A::load::<u32>(tcp, offset!(tcp_copied_seq)).wrapping_sub(consumed_fin::<A>(sock, tcp));
+        let low = copied.wrapping_sub(state.first_peer);
         let queued_us = queued(chunk.time_ns, A::load(tcp, offset!(tcp_mstamp)));
         Some(Place { position: widen(low, near).wrapping_sub(length), queued_us })
     }
 }
 
+/// 1 where `copied_seq` counts the other end's FIN: a read that meets it takes it along with the last bytes.
+///
+/// # Safety
+/// `sock` and `tcp` are the socket's.
+#[inline(always)]
+unsafe fn consumed_fin<A: Access>(sock: Kernel, tcp: Kernel) -> u32 {
+    // SAFETY: members of `struct sock_common`, `struct sock` and `struct tcp_sock`.
+    unsafe {
+        let tcp_state = A::load::<u8>(sock, offset!(skc_state));
+        if tcp_state == TCP_ESTABLISHED {
+            return 0;
+        }
+        // Closed on both sides in order, and not by a reset.
+        let closed = tcp_state == TCP_CLOSE && A::load::<u32>(sock, offset!(sk_err)) == 0;
+        if !closed && FIN_RECEIVED >> (tcp_state & 31) & 1 == 0 {
+            return 0;
+        }
+        let copied = A::load::<u32>(tcp, offset!(tcp_copied_seq));
+        u32::from(copied == A::load::<u32>(tcp, offset!(tcp_rcv_nxt)))
+    }
+}
+
 /// Takes both first sequence numbers.
 #[inline(always)]
-fn name<A: Access>(sock: Kernel, tcp: Kernel, state: &mut ConnState) {
+fn name<A: Access>(tcp: Kernel, state: &mut ConnState) {
     // SAFETY: members of `struct tcp_sock` and `struct sock_common`.
     unsafe {
-        let fin = FIN_RECEIVED >> (A::load::<u8>(sock, offset!(skc_state)) & 31) & 1;
         let mut tries = 0;
         // A packet may come in between the two reads: once more, then take what there is.
         while tries < 2 {
             let acked: u64 = A::load(tcp, offset!(tcp_bytes_acked));
             let received: u64 = A::load(tcp, offset!(tcp_bytes_received));
             state.first_local = A::load::<u32>(tcp, offset!(tcp_snd_una)).wrapping_sub(acked as u32);
-            state.first_peer = A::load::<u32>(tcp, offset!(tcp_rcv_nxt)).wrapping_sub(received as u32).wrapping_sub(fin);
+            state.first_peer = A::load::<u32>(tcp, offset!(tcp_rcv_nxt)).wrapping_sub(received as u32);
             let again: u64 = A::load(tcp, offset!(tcp_bytes_acked));
             let again_received: u64 = A::load(tcp, offset!(tcp_bytes_received));
             if again == acked && again_received == received {
