@@ -13,7 +13,7 @@ mod types;
 mod tests;
 
 pub use features::{Cgroups, Features, Lockdown, Roots, Version};
-pub use hooks::{HookChoice, HookFamily, Hooks, Lack, Refusal, choose_hooks};
+pub use hooks::{HookChoice, HookFamily, Hooks, Lack, Refusal, choose_hooks, why_not};
 pub use offsets::{Missing, Part, Resolved};
 pub use privileges::{Capability, Privileges};
 pub use types::{FUNCTIONS, KernelTypes, Tracepoint, TypesError};
