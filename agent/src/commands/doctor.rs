@@ -53,8 +53,8 @@ pub struct Findings {
     pub btf: Types,
     /// Hook families, best first.
     pub hooks: Vec<Family>,
-    /// Whether the kernel has each tracepoint.
-    pub tracepoints: BTreeMap<&'static str, bool>,
+    /// Whether the kernel has each tracepoint; `null` without type information.
+    pub tracepoints: BTreeMap<&'static str, Option<bool>>,
     /// What this process may do.
     pub privileges: Held,
     /// Bounds of what the kernel side keeps.
@@ -210,7 +210,8 @@ impl Findings {
             tracepoints: Tracepoint::ALL
                 .into_iter()
                 .map(|tracepoint| {
-                    (tracepoint.name(), types.is_ok_and(|types| types.tracepoint(tracepoint).is_some()))
+                    let present = types.ok().map(|types| types.tracepoint(tracepoint).is_some());
+                    (tracepoint.name(), present)
                 })
                 .collect(),
             privileges: Held {
@@ -249,5 +250,66 @@ impl Family {
             }
         };
         Self { name: family.name(), state, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Findings, Paint};
+    use crate::kernel::tests::Laid;
+
+    /// The page without what differs between builds and machines.
+    fn page(laid: &Laid, paint: Paint) -> String {
+        let mut findings = Findings::of(&laid.features());
+        findings.version = "0.0.0";
+        findings.kernel.arch = "x86_64";
+        laid.relative(&findings.render(paint))
+    }
+
+    #[test]
+    fn a_good_kernel_seen_by_root() {
+        insta::assert_snapshot!(page(&Laid::new(), Paint::Plain));
+    }
+
+    #[test]
+    fn an_old_kernel_seen_by_nobody() {
+        let laid = Laid::new()
+            .btf(&["sock_send_length", "sock_recv_length", "sock.sk_err"])
+            .with("proc/sys/kernel/osrelease", "5.10.0-32-amd64\n")
+            .with("proc/self/mountinfo", "")
+            .without("proc/sys/net/core/bpf_jit_enable")
+            .without("sys/kernel/security/lockdown")
+            .capabilities(0);
+        insta::assert_snapshot!(page(&laid, Paint::Plain));
+        assert!(!Findings::of(&laid.features()).can_run);
+    }
+
+    #[test]
+    fn a_container_without_sysfs() {
+        let laid = Laid::new()
+            .without("sys/kernel/btf/vmlinux")
+            .namespace("pid", 4_026_532_111)
+            .namespace("user", 4_026_532_112);
+        insta::assert_snapshot!(page(&laid, Paint::Plain));
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let mut findings = Findings::of(&Laid::new().features());
+        findings.version = "0.0.0";
+        findings.kernel.arch = "x86_64";
+        insta::assert_snapshot!(serde_json::to_string_pretty(&findings).unwrap());
+    }
+
+    /// Colours change nothing but colours.
+    #[test]
+    fn colour_is_taken_off_again() {
+        let laid = Laid::new().btf(&["sys_exit", "sock.sk_err"]);
+        let coloured = page(&laid, Paint::Colour);
+        assert!(coloured.contains("\x1b[32mok\x1b[0m") && coloured.contains("\x1b[31mno\x1b[0m"));
+        let plain = ["0", "1", "31", "32", "33"]
+            .iter()
+            .fold(coloured, |text, code| text.replace(&format!("\x1b[{code}m"), ""));
+        assert_eq!(plain, page(&laid, Paint::Plain));
     }
 }

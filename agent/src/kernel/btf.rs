@@ -162,6 +162,10 @@ impl<'a> Btf<'a> {
             if !matches!(ty.kind(), kind::STRUCT | kind::UNION) {
                 return Err(NoMember::NotAStruct(path.into()));
             }
+            // The empty name is that of anonymous parts.
+            if part.is_empty() {
+                return Err(NoMember::Missing(path.into()));
+            }
             let found = self.search(ty, part, NESTING, &mut budget);
             let place = match found {
                 Search::Found(place) => place,

@@ -10,7 +10,7 @@ pub mod synthetic;
 mod types;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use features::{Cgroups, Features, Lockdown, Roots, Version};
 pub use hooks::{HookChoice, HookFamily, Hooks, Lack, Refusal, choose_hooks, why_not};

@@ -41,8 +41,8 @@ impl Findings {
         }
         for obstacle in &self.obstacles {
             page.row(Mark::Bad, "missing", &obstacle.missing);
-            for remedy in obstacle.remedies {
-                page.row(Mark::None, "  either", remedy);
+            for (n, remedy) in obstacle.remedies.iter().enumerate() {
+                page.row(Mark::None, if n == 0 { "  remedy" } else { "  or" }, remedy);
             }
         }
         for concern in &self.concerns {
@@ -107,7 +107,11 @@ impl Findings {
             page.row(mark, family.name, family.reason.as_deref().unwrap_or("used"));
         }
         for (name, present) in &self.tracepoints {
-            let (mark, text) = if *present { (Mark::Good, "present") } else { (Mark::Bad, "absent") };
+            let (mark, text) = match present {
+                Some(true) => (Mark::Good, "present"),
+                Some(false) => (Mark::Bad, "absent"),
+                None => (Mark::None, "not known"),
+            };
             page.row(mark, name, text);
         }
     }
