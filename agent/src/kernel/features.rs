@@ -51,6 +51,19 @@ pub enum Lockdown {
     Unknown,
 }
 
+impl Lockdown {
+    /// As the kernel names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Integrity => "integrity",
+            Self::Confidentiality => "confidentiality",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Which hierarchies of control groups are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cgroups {
@@ -65,14 +78,14 @@ pub enum Cgroups {
 }
 
 impl Cgroups {
-    /// For people.
+    /// In one word.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::None => "none mounted",
+            Self::None => "none",
             Self::V1 => "v1",
             Self::V2 => "v2",
-            Self::Hybrid => "v1 and v2 (hybrid)",
+            Self::Hybrid => "hybrid",
         }
     }
 }

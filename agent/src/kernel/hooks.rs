@@ -61,8 +61,8 @@ pub struct Hooks {
 pub struct Lack {
     /// What is missing.
     pub what: String,
-    /// How to grant it.
-    pub remedy: String,
+    /// How to grant it; any of them suffices.
+    pub remedies: &'static [&'static str],
 }
 
 /// Nothing can be observed on this kernel or with these privileges (exit code 3).
@@ -75,8 +75,11 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("cannot observe on this kernel or with these privileges:")?;
-        for Lack { what, remedy } in &self.lacks {
-            write!(f, "\n  - {what}\n    {remedy}")?;
+        for Lack { what, remedies } in &self.lacks {
+            write!(f, "\n  - {what}")?;
+            for remedy in *remedies {
+                write!(f, "\n      {remedy}")?;
+            }
         }
         Ok(())
     }
@@ -94,7 +97,7 @@ pub fn choose_hooks(choice: HookChoice, features: &Features) -> Result<Hooks, Re
     let mut lacks = common_lacks(features);
     let mut passed_over = Vec::new();
     for family in HookFamily::ALL {
-        let lack = family_lack(family, features);
+        let lack = why_not(family, features);
         match (lack, wanted) {
             (None, None) => {
                 return if lacks.is_empty() {
@@ -106,7 +109,7 @@ pub fn choose_hooks(choice: HookChoice, features: &Features) -> Result<Hooks, Re
             (lack, Some(wanted)) if wanted == family => {
                 lacks.extend(lack.map(|what| Lack {
                     what: format!("--hooks {family}: {what}"),
-                    remedy: "leave --hooks away, or use another kernel".into(),
+                    remedies: &["leave --hooks away, or use another kernel"],
                 }));
                 return if lacks.is_empty() {
                     Ok(Hooks { family, passed_over })
@@ -122,7 +125,7 @@ pub fn choose_hooks(choice: HookChoice, features: &Features) -> Result<Hooks, Re
     if features.types.is_ok() {
         lacks.extend(passed_over.into_iter().map(|(family, what)| Lack {
             what: format!("the hook family {family} is not possible: {what}"),
-            remedy: "use a kernel that has it: 5.10 or later".into(),
+            remedies: &["use a kernel that has it: 5.10 or later"],
         }));
     }
     Err(Refusal { lacks })
@@ -137,37 +140,40 @@ fn common_lacks(features: &Features) -> Vec<Lack> {
     if features.version < OLDEST {
         lacks.push(Lack {
             what: format!("kernel {} has no BPF ring buffer, which came with {OLDEST}", features.release),
-            remedy: "use kernel 5.10 or later".into(),
+            remedies: &["use kernel 5.10 or later"],
         });
     }
     match &features.types {
         Err(why) => lacks.push(Lack {
             what: format!("the kernel's type information cannot be read: {why}"),
-            remedy: "mount sysfs at /sys, or use a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of Debian, Ubuntu, \
-                     Fedora, RHEL 8 and SUSE are)"
-                .into(),
+            remedies: &["mount sysfs at /sys, or use a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of Debian, Ubuntu, \
+                     Fedora, RHEL 8 and SUSE are)"],
         }),
         Ok(types) => lacks.extend(types.members.missing.iter().filter(|missing| missing.part == Part::Sockets).map(
-            |missing| Lack { what: missing.to_string(), remedy: "this kernel is not known to Sonde: report it".into() },
+            |missing| Lack { what: missing.to_string(), remedies: &["this kernel is not known to Sonde: report it"] },
         )),
     }
     lacks.extend(features.privileges.lacking_for_programs().map(|what| Lack {
         what,
-        remedy: if features.privileges.initial_user_namespace == Some(false) {
-            "run in the host's user namespace (docker run --userns=host; no rootless container)".into()
+        remedies: if features.privileges.initial_user_namespace == Some(false) {
+            &["run in the host's user namespace (docker run --userns=host; no rootless container)"]
         } else {
-            GRANT.into()
+            &GRANT
         },
     }));
     lacks
 }
 
-const GRANT: &str = "run as root, or grant them: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep SONDE; \
-                     systemd AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_SYS_PTRACE CAP_DAC_READ_SEARCH; \
-                     docker run --cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH";
+const GRANT: [&str; 4] = [
+    "as root: sudo sonde run",
+    "on the file: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep /path/to/sonde",
+    "systemd: AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_SYS_PTRACE CAP_DAC_READ_SEARCH",
+    "docker: --cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH",
+];
 
-/// Why this kernel cannot serve a family.
-fn family_lack(family: HookFamily, features: &Features) -> Option<String> {
+/// Why this kernel cannot serve a family, whatever the privileges are; `None` where it can.
+#[must_use]
+pub fn why_not(family: HookFamily, features: &Features) -> Option<String> {
     let Ok(types) = &features.types else {
         return Some("the kernel's type information cannot be read".into());
     };

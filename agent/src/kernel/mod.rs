@@ -10,10 +10,10 @@ pub mod synthetic;
 mod types;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use features::{Cgroups, Features, Lockdown, Roots, Version};
-pub use hooks::{HookChoice, HookFamily, Hooks, Lack, Refusal, choose_hooks};
+pub use hooks::{HookChoice, HookFamily, Hooks, Lack, Refusal, choose_hooks, why_not};
 pub use offsets::{Missing, Part, Resolved};
 pub use privileges::{Capability, Privileges};
 pub use types::{FUNCTIONS, KernelTypes, Tracepoint, TypesError};

@@ -21,6 +21,8 @@ pub enum Part {
     Arrival,
     /// Which connections were reset.
     Resets,
+    /// Which reads of nothing are the end of a stream.
+    Ends,
     /// unix stream sockets: the other end and the incarnation.
     Unix,
     /// Paths of unix sockets.
@@ -38,6 +40,7 @@ impl Part {
             Self::Positions => "no joining of a connection's two ends, and no gap is noticed",
             Self::Arrival => "a server's spans start when it read the request, not when the request arrived",
             Self::Resets => "a reset connection is reported as closed",
+            Self::Ends => "a stream's end is seen when its socket goes, not when it is read",
             Self::Unix => "unix sockets are not joined to their other end",
             Self::UnixNames => "unix sockets show no paths",
         }
@@ -192,7 +195,11 @@ const FIELDS: &[Field] = &[
     Field { place: |o| &mut o.sk_type, part: Part::Sockets, width: 2, paths: &[("sock", "sk_type")] },
     Field { place: |o| &mut o.sk_protocol, part: Part::Sockets, width: 2, paths: &[("sock", "sk_protocol")] },
     Field { place: |o| &mut o.sk_err, part: Part::Resets, width: 4, paths: &[("sock", "sk_err")] },
+<<<<<<< HEAD
     Field { place: |o| &mut o.sk_shutdown, part: Part::Sockets, width: 1, paths: &[("sock", "sk_shutdown")] },
+=======
+    Field { place: |o| &mut o.sk_shutdown, part: Part::Ends, width: 0, paths: &[("sock", "sk_shutdown")] },
+>>>>>>> kernel
     Field { place: |o| &mut o.skc_family, part: Part::Sockets, width: 2, paths: SKC_FAMILY },
     Field { place: |o| &mut o.skc_state, part: Part::Sockets, width: 1, paths: SKC_STATE },
     Field { place: |o| &mut o.skc_num, part: Part::Sockets, width: 2, paths: SKC_NUM },

@@ -1,0 +1,3 @@
+//! The commands of `sonde`, one file each.
+
+pub mod doctor;
