@@ -5,7 +5,9 @@
 //! out, without a clock, I/O, tokio or aya.
 
 pub mod conn;
+pub mod discover;
 pub mod enrich;
 pub mod proto;
+
 pub mod span;
 pub mod telemetry;
