@@ -8,6 +8,7 @@ pub mod conn;
 pub mod discover;
 pub mod enrich;
 pub mod proto;
+pub mod replay;
 
 pub mod span;
 pub mod telemetry;
