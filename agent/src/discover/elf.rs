@@ -115,3 +115,107 @@ fn read_at(file: &File, offset: u64, size: u64) -> Option<Vec<u8>> {
     file.read_exact_at(&mut bytes, offset).ok()?;
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An ELF file of the given class and order with sections of these names and contents.
+    fn elf(wide: bool, little: bool, sections: &[(&str, &[u8])]) -> Vec<u8> {
+        let order = |bytes: &mut Vec<u8>, number: u64, size: usize| {
+            let little_end = number.to_le_bytes();
+            let mut number = little_end[..size].to_vec();
+            if !little {
+                number.reverse();
+            }
+            bytes.extend(number);
+        };
+        let word = if wide { 8 } else { 4 };
+        let header = if wide { 64 } else { 52 };
+        let mut names = vec![0];
+        let mut contents: Vec<u8> = Vec::new();
+        let mut placed = Vec::new();
+        for (name, content) in sections {
+            placed.push((names.len() as u64, (header + contents.len()) as u64, content.len() as u64));
+            names.extend(name.bytes().chain([0]));
+            contents.extend(*content);
+        }
+        placed.push((0, (header + contents.len()) as u64, names.len() as u64));
+        contents.extend(&names);
+
+        let mut file = vec![0x7F, b'E', b'L', b'F', if wide { 2 } else { 1 }, if little { 1 } else { 2 }];
+        file.resize(16 + 8 + word * 2, 0);
+        order(&mut file, (header + contents.len()) as u64, word);
+        file.resize(if wide { 0x3A } else { 0x2E }, 0);
+        let entry = if wide { 64 } else { 40 };
+        order(&mut file, entry, 2);
+        order(&mut file, placed.len() as u64, 2);
+        order(&mut file, placed.len() as u64 - 1, 2);
+        file.resize(header, 0);
+        file.extend(contents);
+        for (name, offset, size) in placed {
+            let end = file.len() + entry as usize;
+            order(&mut file, name, 4);
+            order(&mut file, 1, 4);
+            file.resize(file.len() + word * 2, 0);
+            order(&mut file, offset, word);
+            order(&mut file, size, word);
+            file.resize(end, 0);
+        }
+        file
+    }
+
+    fn program(bytes: &[u8]) -> Option<GoProgram> {
+        let directory = super::super::tree::Tree::new();
+        let path = directory.root().join("program");
+        File::create(&path).unwrap().write_all(bytes).unwrap();
+        go_program(&File::open(&path).unwrap())
+    }
+
+    fn build_info(flags: u8, version: &str) -> Vec<u8> {
+        let mut bytes = b"\xFF Go buildinf:".to_vec();
+        bytes.extend([8, flags]);
+        bytes.resize(32, 0);
+        bytes.push(u8::try_from(version.len()).unwrap());
+        bytes.extend(version.bytes());
+        bytes.resize(200, 0);
+        bytes
+    }
+
+    #[test]
+    fn go_programs_of_all_shapes() {
+        let go = |version: Option<&str>| Some(GoProgram { version: version.map(ToOwned::to_owned) });
+        for (wide, little) in [(true, true), (true, false), (false, true), (false, false)] {
+            let new = build_info(2, "go1.24.3 X:nocoverageredesign");
+            assert_eq!(
+                program(&elf(wide, little, &[(".text", b"x"), (".go.buildinfo", &new)])),
+                go(Some("1.24.3"))
+            );
+            let old = build_info(0, "");
+            assert_eq!(program(&elf(wide, little, &[(".go.buildinfo", &old), (".text", b"x")])), go(None));
+            assert_eq!(program(&elf(wide, little, &[(".gopclntab", b"x")])), go(None));
+            assert_eq!(program(&elf(wide, little, &[(".text", b"x"), (".go.buildinfox", &new)])), None);
+        }
+        for other in [&b""[..], b"#!/bin/sh\n", b"\x7FELF", &[0x7F; 4096]] {
+            assert_eq!(program(other), None);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn broken_files_never_panic(at in any::<prop::sample::Index>(), with in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let mut bytes = elf(true, true, &[(".go.buildinfo", &build_info(2, "go1.24.3"))]);
+            let index = at.index(bytes.len());
+            bytes[index] = with;
+            program(&bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            program(&bytes);
+        }
+    }
+}

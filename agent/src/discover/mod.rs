@@ -9,6 +9,10 @@ mod proc;
 mod runtime;
 mod service;
 mod targets;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tree;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

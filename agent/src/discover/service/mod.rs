@@ -5,6 +5,8 @@ mod java;
 mod node;
 mod program;
 mod python;
+#[cfg(test)]
+mod tests;
 mod unit;
 
 pub(super) use declared::Declared;

@@ -108,13 +108,19 @@ impl Place<'_> {
     /// The innermost directory of a path whose name says something.
     pub(super) fn directory(&self, path: &str) -> Option<String> {
         let path = self.absolute(path);
-        // What stands in a home or a temporary directory is somebody's, but the person's name is no service.
-        let path = path
-            .strip_prefix("/home/")
-            .map_or(path.as_str(), |rest| rest.split_once('/').map_or("", |(_, rest)| rest));
-        path.rsplit('/')
-            .find(|part| !GENERIC_DIRECTORIES.contains(&part.to_ascii_lowercase().as_str()))
-            .map(ToOwned::to_owned)
+        let inside =
+            |root: &str| path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        // Directories below these are called by chance.
+        if ["/tmp", "/var/tmp", "/dev/shm", "/run", "/proc"].iter().any(|root| inside(root).is_some()) {
+            return None;
+        }
+        // The name of a person is none of a service.
+        let path = match inside("/home") {
+            Some(rest) => rest.splitn(3, '/').nth(2).unwrap_or(""),
+            None => &path,
+        };
+        let says = |part: &&str| !GENERIC_DIRECTORIES.contains(&part.to_ascii_lowercase().as_str());
+        path.rsplit('/').find(says).map(ToOwned::to_owned)
     }
 
     /// A script: its name without the suffix, unless that is generic.

@@ -49,7 +49,9 @@ pub(super) fn name(place: &Place<'_>, program: &str, args: &[String]) -> Option<
         },
         Told::Module(module, rest) => {
             let module = module.strip_suffix(".__main__").unwrap_or(module);
-            Some(launcher(place, module, rest).unwrap_or_else(|| application(place, module, ".")))
+            // Told in full, so said in full: `http.server`, `shop.web`.
+            let named = || place.unless_generic(module, ".");
+            Some(launcher(place, module, rest).unwrap_or_else(named))
         }
     }
 }
