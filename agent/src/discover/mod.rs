@@ -103,9 +103,10 @@ impl Processes {
         Self { proc: ProcFs::new(root), host, targets, own, known: HashMap::default(), asked: 0 }
     }
 
-    /// What is known of the process that has this id now. Two system calls, an open and a read, where it is known already; a
-    /// dozen or two where it is new, or where it has replaced its program (`execve`). A process that is gone keeps
-    /// what was known of it; one that was never seen has nothing but its id.
+    /// What is known of the process that has this id now. Where it is known already that takes one look at its `stat`
+    /// (15 us: ask when the kernel side reports a new process, and [`Processes::known`] for each exchange); where it
+    /// is new, or has replaced its program (`execve`), a few hundred microseconds. A process that is gone keeps what
+    /// was known of it; one that was never seen has nothing but its id.
     pub fn identify(&mut self, tgid: u32) -> Arc<Process> {
         self.asked += 1;
         let stat = match self.known.get(&tgid) {
@@ -118,9 +119,15 @@ impl Processes {
             known.asked = self.asked;
             return Arc::clone(&known.process);
         }
-        let stack = stat.as_ref().map_or(0, |stat| stat.stack);
-        let process = Arc::new(self.read(tgid, &stat.unwrap_or_default()));
-        self.remember(tgid, stack, Arc::clone(&process), false);
+        let mut stat = stat.unwrap_or_default();
+        let mut process = self.read(tgid, &stat);
+        // What was read may be of two programs where the process replaced itself meanwhile.
+        if let Some(now) = self.proc.stat(tgid).filter(|now| now.is_other_than(&stat)) {
+            process = self.read(tgid, &now);
+            stat = now;
+        }
+        let process = Arc::new(process);
+        self.remember(tgid, stat.stack, Arc::clone(&process), false);
         process
     }
 
@@ -150,6 +157,19 @@ impl Processes {
             return None;
         }
         known.process = Arc::new(Process { scheduling, ..Process::clone(&known.process) });
+        Some(Arc::clone(&known.process))
+    }
+
+    /// Stops observing a process that turns out to be a backend which Sonde exports to: its answers to Sonde would be
+    /// exported in turn, without end. Returns it where that changes something; not where a target names processes,
+    /// since then the user decides.
+    pub fn exclude_backend(&mut self, tgid: u32) -> Option<Arc<Process>> {
+        let known = self.known.get_mut(&tgid).filter(|known| known.process.decision == Decision::Observed)?;
+        if !self.targets.is_everything() {
+            return None;
+        }
+        let decision = Decision::Excluded(Exclusion::Backend);
+        known.process = Arc::new(Process { decision, ..Process::clone(&known.process) });
         Some(Arc::clone(&known.process))
     }
 

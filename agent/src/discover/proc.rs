@@ -38,6 +38,13 @@ pub(super) struct Stat {
     pub stack: u64,
 }
 
+impl Stat {
+    /// Whether the process that had this id has gone, or has replaced its program.
+    pub(super) fn is_other_than(&self, other: &Self) -> bool {
+        self.started != other.started || self.stack != other.stack
+    }
+}
+
 impl ProcFs {
     pub(super) fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }

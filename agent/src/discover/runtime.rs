@@ -162,8 +162,8 @@ fn is_native_worker(name: &str) -> bool {
     WORKERS.iter().any(|worker| name.starts_with(worker))
 }
 
-/// Threads that only a JVM with virtual threads, coroutines or an event loop has. HotSpot shortens long names to their
-/// first seven and last six characters (`Virtual..parker`), older ones cut them.
+/// Threads that only a JVM with virtual threads, coroutines or an event loop has. HotSpot cuts long names
+/// (JDK 17 and 25 as seen); later ones keep their first seven and last six characters (`Virtual..parker`).
 fn is_java_carrier(name: &str) -> bool {
     const EXACT: [&str; 5] =
         ["Virtual..parker", "VirtualThread-u", "Read-Poller", "Write-Poller", "MasterPoller"];

@@ -18,6 +18,8 @@ pub enum Exclusion {
     Sonde,
     /// Runs the machine rather than serves on it ([`INFRASTRUCTURE`]); observed only where a target names it.
     Infrastructure,
+    /// A backend that Sonde exports to.
+    Backend,
     /// Targets are given, and none fits.
     NotATarget,
 }

@@ -108,6 +108,24 @@ fn itself_is_never_observed() {
 }
 
 #[test]
+fn a_backend_is_left_alone_unless_it_is_a_target() {
+    let tree = Tree::new();
+    let fake = Fake { exe: "/usr/bin/otelcol", started: 1, ..Fake::default() };
+    tree.put(7, &fake);
+    let mut all = processes(&tree);
+    assert_eq!(all.exclude_backend(7), None, "never seen");
+    all.identify(7);
+    assert_eq!(all.exclude_backend(7).unwrap().decision, Decision::Excluded(Exclusion::Backend));
+    assert_eq!(all.identify(7).decision, Decision::Excluded(Exclusion::Backend));
+    assert_eq!(all.exclude_backend(7), None, "no news");
+    let targets = Targets::new(&[7], &[], &[], false).unwrap();
+    let mut named = Processes::under(tree.root(), 1, targets, host());
+    named.identify(7);
+    assert_eq!(named.exclude_backend(7), None);
+    assert_eq!(named.identify(7).decision, Decision::Observed);
+}
+
+#[test]
 fn bounded() {
     let tree = Tree::new();
     let mut processes = processes(&tree);

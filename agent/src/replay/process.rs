@@ -72,6 +72,7 @@ names!(SchedulingName for Scheduling {
 names!(ExclusionName for Exclusion {
     Sonde = Exclusion::Sonde,
     Infrastructure = Exclusion::Infrastructure,
+    Backend = Exclusion::Backend,
     NotATarget = Exclusion::NotATarget,
 });
 

@@ -115,6 +115,7 @@ fn process() -> impl Strategy<Value = Process> {
         Decision::Observed,
         Decision::Excluded(Exclusion::Sonde),
         Decision::Excluded(Exclusion::Infrastructure),
+        Decision::Excluded(Exclusion::Backend),
         Decision::Excluded(Exclusion::NotATarget),
     ]);
     let texts = (text(), text(), text(), proptest::option::of(text()), proptest::option::of(text()));

@@ -247,10 +247,15 @@ fn shell(rest: &[String]) -> Option<&str> {
         argument.starts_with('-') && !argument.starts_with("--") && argument.contains('c')
     };
     if rest.first().is_some_and(is_command) {
-        None
-    } else {
-        first_operand(rest, &["-o", "+o", "-O", "--rcfile", "--init-file"])
+        return None;
     }
+    let script = first_operand(rest, &["-o", "+o", "-O", "--rcfile", "--init-file"]);
+    script.filter(|script| !is_stream(script))
+}
+
+/// A script that comes from a descriptor has no name.
+pub(super) fn is_stream(script: &str) -> bool {
+    script == "-" || script.starts_with("/dev/") || script.starts_with("/proc/")
 }
 
 /// The first argument that is neither an option nor the value of one of `valued`.

@@ -1,7 +1,7 @@
 //! What a Python interpreter runs: a script, a module, or an application that a server was told to load.
 
 use super::super::targets::file_name;
-use super::program::{Place, first_operand, is_generic, parent, stem, title};
+use super::program::{Place, first_operand, is_generic, is_stream, parent, stem, title};
 
 /// Servers that run applications of others, named as `package.module:attribute`.
 const SERVERS: [&str; 7] =
@@ -70,7 +70,7 @@ fn told(args: &[String]) -> Option<Told<'_>> {
             continue;
         }
         let Some(options) = argument.strip_prefix('-').filter(|options| !options.is_empty()) else {
-            return (!argument.is_empty() && argument != "-").then_some(Told::Script(argument, rest));
+            return (!argument.is_empty() && !is_stream(argument)).then_some(Told::Script(argument, rest));
         };
         let Some(at) = options.find(['c', 'm', 'W', 'X']) else { continue };
         let (option, joined) = options.get(at..)?.split_at(1);

@@ -86,6 +86,7 @@ fn python_scripts_and_modules() {
     check("/tmp $ /usr/bin/python3.11: python3 -c pass", "unknown_service:python3.11");
     check("/tmp $ /usr/bin/python3.11: python3", "unknown_service:python3.11");
     check("/tmp $ /usr/bin/python3.11: python3 -", "unknown_service:python3.11");
+    check("/tmp $ /usr/bin/python3.11: python3 /dev/stdin", "unknown_service:python3.11");
     check("/tmp $ /usr/bin/python3.11: python3 -m", "unknown_service:python3.11");
     check("/tmp $ /usr/bin/python3.11: ", "unknown_service:python3.11");
 }
@@ -201,6 +202,7 @@ fn other_interpreters() {
     check("/srv/shop $ /usr/bin/php8.2: php artisan serve", "shop");
     check("/srv $ /usr/bin/php8.2: php orders.php", "orders");
     check("/srv $ /bin/bash: bash -e orders.sh", "orders");
+    check("/srv $ /bin/bash: bash /dev/fd/63", "unknown_service:bash");
     check("/srv $ /bin/bash: bash -c true", "unknown_service:bash");
     check(
         "/ $ /usr/lib/erlang/erts-13/bin/beam.smp: beam.smp -W w -- -root /usr -sname rabbit@node -noshell",
