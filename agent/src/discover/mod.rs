@@ -195,7 +195,7 @@ impl Processes {
         let Self { proc, host, targets, own, known: _, asked: _ } = self;
         let exe = proc.exe(tgid).unwrap_or_default();
         let args = proc.cmdline(tgid);
-        let otel = service::Declared::from_environ(proc.environ(tgid, "OTEL_"));
+        let otel = service::Declared::of(proc, tgid, stat.ppid);
         let cgroup = proc.cgroup(tgid);
         let program = if exe.is_empty() { stat.comm.as_str() } else { exe.as_str() };
         let runtime = runtime::detect(proc, tgid, program);
@@ -227,7 +227,7 @@ impl Processes {
                 declared: &otel.attributes,
                 exe: &exe,
                 executable_name: targets::file_name(program),
-                runtime: runtime.attribute(),
+                runtime: runtime.attribute(program),
                 runtime_version: runtime.version.as_deref(),
                 container_id: container_id.as_deref(),
             },

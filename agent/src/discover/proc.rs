@@ -83,17 +83,20 @@ impl ProcFs {
     }
 
     /// The variables of the process's initial environment whose names begin with `prefix`. Nothing else is kept: the
-    /// rest is the process's own business.
-    pub(super) fn environ(&self, pid: u32, prefix: &str) -> Vec<(String, String)> {
-        let Ok(file) = File::open(self.path(pid, "environ")) else { return Vec::new() };
-        let mut found = Vec::new();
+    /// rest is the process's own business. `None` where the process has written over its environment, as nginx and
+    /// setproctitle do to show a title.
+    pub(super) fn environ(&self, pid: u32, prefix: &str) -> Option<Vec<(String, String)>> {
+        let Ok(file) = File::open(self.path(pid, "environ")) else { return Some(Vec::new()) };
+        let (mut found, mut whole) = (Vec::new(), true);
         for variable in BufReader::new(file.take(ENVIRON_BYTES)).split(0).map_while(Result::ok) {
+            // A title that is longer than the arguments reaches in here, and zeroes stand behind it.
+            whole &= variable.contains(&b'=');
             if variable.starts_with(prefix.as_bytes()) {
                 let text = String::from_utf8_lossy(&variable);
                 found.extend(text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
             }
         }
-        found
+        (whole || !found.is_empty()).then_some(found)
     }
 
     pub(super) fn cgroup(&self, pid: u32) -> String {

@@ -49,10 +49,11 @@ pub struct Runtime {
 
 impl Runtime {
     /// `process.runtime.name` as the semantic conventions spell it; `None` where they want what only the runtime itself
-    /// could say (`java.runtime.name`), and for programs without one.
+    /// could say (`java.runtime.name`), and for programs without one. `program` is the path of the executable.
     #[must_use]
-    pub fn attribute(&self) -> Option<&'static str> {
+    pub fn attribute(&self, program: &str) -> Option<&'static str> {
         match self.language {
+            Language::Python if file_name(program).starts_with("pypy") => Some("pypy"),
             Language::Go => Some("go"),
             Language::Node => Some("nodejs"),
             Language::Bun => Some("bun"),

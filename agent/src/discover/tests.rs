@@ -108,6 +108,26 @@ fn itself_is_never_observed() {
 }
 
 #[test]
+fn an_environment_that_was_written_over_is_asked_of_the_parent() {
+    let tree = Tree::new();
+    let declares = ["A=b", "OTEL_SERVICE_NAME=shop"];
+    let nginx = |ppid, environ| Fake { exe: "/usr/sbin/nginx", started: 1, ppid, environ, ..Fake::default() };
+    tree.put(5, &Fake { exe: "/bin/sh", environ: &declares, ..Fake::default() });
+    tree.put(6, &nginx(5, &["-g pid=/x", "", ""]));
+    tree.put(7, &nginx(6, &["", ""]));
+    // This one has its own, and another none at all (`env -i`).
+    tree.put(8, &nginx(5, &["A=b"]));
+    tree.put(9, &nginx(5, &[]));
+    // Too far away, or nobody there.
+    tree.put(10, &nginx(7, &[""]));
+    tree.put(11, &nginx(99, &[""]));
+    let mut processes = processes(&tree);
+    let names: Vec<String> =
+        (6..=11).map(|pid| processes.identify(pid).resource.service_name().to_owned()).collect();
+    assert_eq!(names, ["shop", "shop", "nginx", "nginx", "nginx", "nginx"]);
+}
+
+#[test]
 fn a_backend_is_left_alone_unless_it_is_a_target() {
     let tree = Tree::new();
     let fake = Fake { exe: "/usr/bin/otelcol", started: 1, ..Fake::default() };

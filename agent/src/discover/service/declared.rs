@@ -3,6 +3,10 @@
 
 use opentelemetry_semantic_conventions::resource::SERVICE_NAME;
 
+use super::super::proc::ProcFs;
+
+/// Processes that are asked: a worker, its master, and who started that.
+const ANCESTORS: u32 = 3;
 /// Attributes that are taken from one process; the rest is left.
 const ATTRIBUTES: usize = 64;
 /// Bytes of a name or a value; longer ones are left.
@@ -18,8 +22,22 @@ pub(in crate::discover) struct Declared {
 }
 
 impl Declared {
+    /// What a process declares. One that has written over its environment had most likely inherited it, so that of the
+    /// nearest ancestor which still has its own is taken.
+    pub(in crate::discover) fn of(proc: &ProcFs, pid: u32, ppid: u32) -> Self {
+        let (mut at, mut above) = (pid, ppid);
+        for _ in 0..ANCESTORS {
+            if let Some(variables) = proc.environ(at, "OTEL_") {
+                return Self::from_environ(variables);
+            }
+            let Some(stat) = proc.stat(above) else { break };
+            (at, above) = (above, stat.ppid);
+        }
+        Self::default()
+    }
+
     /// Reads the two variables; empty ones count as unset.
-    pub(in crate::discover) fn from_environ(variables: Vec<(String, String)>) -> Self {
+    fn from_environ(variables: Vec<(String, String)>) -> Self {
         let mut declared = Self::default();
         let mut name = None;
         for (variable, value) in variables {
