@@ -6,9 +6,12 @@
 
 pub mod commands;
 pub mod conn;
+pub mod discover;
 pub mod enrich;
 pub mod kernel;
 pub mod probe;
 pub mod proto;
+pub mod replay;
+
 pub mod span;
 pub mod telemetry;

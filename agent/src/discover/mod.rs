@@ -1,0 +1,277 @@
+//! Which processes exist, what they are, and which of them are observed.
+//!
+//! Everything is read from `/proc`, once for each incarnation of a process, and stays when the process ends: its spans
+//! are finished after it. Ids are those of the initial pid namespace, so Sonde has to run in it.
+
+mod container;
+mod elf;
+mod proc;
+mod runtime;
+mod service;
+mod targets;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tree;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use container::container_id;
+pub use runtime::{Language, Runtime};
+pub use targets::{BadGlob, Decision, Exclusion, INFRASTRUCTURE, Targets};
+
+use crate::enrich::{Described, Host, Resource};
+use crate::span::{ProcessId, Scheduling};
+use proc::{ProcFs, Stat};
+
+/// Processes that are remembered. At the limit the eighth that was asked for least recently is forgotten, and read anew
+/// when it is asked for again.
+const REMEMBERED: usize = 16_384;
+
+/// Bytes of the joined command line that [`Process::cmdline`] keeps.
+const CMDLINE_KEPT: usize = 2048;
+
+/// How often [`Processes::recheck`] looks again before it takes what it has seen for final.
+const RECHECKS: u8 = 4;
+
+/// What is known of a process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Its identity.
+    pub id: ProcessId,
+    /// Path of its executable as it sees it itself; empty where it could not be read.
+    pub exe: String,
+    /// Its name as the kernel keeps it, at most 15 bytes; empty where it could not be read.
+    pub comm: String,
+    /// Its arguments joined by blanks, at most 2 KiB. May hold secrets: never exported by default.
+    pub cmdline: String,
+    /// The container that it runs in.
+    pub container_id: Option<String>,
+    /// What runs it.
+    pub runtime: Runtime,
+    /// What its threads say about its requests.
+    pub scheduling: Scheduling,
+    /// What its spans carry.
+    pub resource: Arc<Resource>,
+    /// Whether it is observed.
+    pub decision: Decision,
+}
+
+impl Process {
+    /// The executable's path, or the kernel's name where that could not be read.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        if self.exe.is_empty() { &self.comm } else { &self.exe }
+    }
+}
+
+/// The processes of this node, as far as they were asked for.
+#[derive(Debug)]
+pub struct Processes {
+    proc: ProcFs,
+    host: Host,
+    targets: Targets,
+    own: u32,
+    known: HashMap<u32, Known, foldhash::fast::RandomState>,
+    asked: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    process: Arc<Process>,
+    /// As in [`Stat::stack`].
+    stack: u64,
+    /// Comes from a recording: `/proc` has nothing to say about it.
+    adopted: bool,
+    rechecks: u8,
+    asked: u64,
+}
+
+impl Processes {
+    /// The processes under `/proc`.
+    #[must_use]
+    pub fn new(targets: Targets, host: Host) -> Self {
+        Self::under("/proc", std::process::id(), targets, host)
+    }
+
+    /// The processes under another root, for tests, and for a host's `/proc` that is mounted elsewhere. `own` is Sonde's
+    /// own id there.
+    #[must_use]
+    pub fn under(root: impl Into<PathBuf>, own: u32, targets: Targets, host: Host) -> Self {
+        Self { proc: ProcFs::new(root), host, targets, own, known: HashMap::default(), asked: 0 }
+    }
+
+    /// What is known of the process that has this id now. Where it is known already that takes one look at its `stat`
+    /// (15 us: ask when the kernel side reports a new process, and [`Processes::known`] for each exchange); where it
+    /// is new, or has replaced its program (`execve`), a few hundred microseconds. A process that is gone keeps what
+    /// was known of it; one that was never seen has nothing but its id.
+    pub fn identify(&mut self, tgid: u32) -> Arc<Process> {
+        self.asked += 1;
+        let stat = match self.known.get(&tgid) {
+            Some(known) if known.adopted => None,
+            _ => self.proc.stat(tgid),
+        };
+        if let Some(known) = self.known.get_mut(&tgid)
+            && stat.as_ref().is_none_or(|stat| known.is(stat))
+        {
+            known.asked = self.asked;
+            return Arc::clone(&known.process);
+        }
+        let mut stat = stat.unwrap_or_default();
+        let mut process = self.read(tgid, &stat);
+        // What was read may be of two programs where the process replaced itself meanwhile.
+        if let Some(now) = self.proc.stat(tgid).filter(|now| now.is_other_than(&stat)) {
+            process = self.read(tgid, &now);
+            stat = now;
+        }
+        let process = Arc::new(process);
+        self.remember(tgid, stat.stack, Arc::clone(&process), false);
+        process
+    }
+
+    /// What was last read of a process, without looking again.
+    #[must_use]
+    pub fn known(&self, tgid: u32) -> Option<&Arc<Process>> {
+        self.known.get(&tgid).map(|known| &known.process)
+    }
+
+    /// Looks again at how a process runs its requests: an interpreter may load its event loop, and a program start its
+    /// threads, after the first look. Returns the process where that changed something. Looks a bounded number of
+    /// times at each process, and never at one whose scheduling is known.
+    pub fn recheck(&mut self, tgid: u32) -> Option<Arc<Process>> {
+        let known = self.known.get_mut(&tgid)?;
+        if known.adopted || known.rechecks >= RECHECKS || known.process.scheduling != Scheduling::Unknown {
+            return None;
+        }
+        known.rechecks += 1;
+        let stat = self.proc.stat(tgid)?;
+        if !known.is(&stat) {
+            return Some(self.identify(tgid));
+        }
+        let args = self.proc.cmdline(tgid);
+        let scheduling =
+            runtime::scheduling(&self.proc, tgid, known.process.program(), &known.process.runtime, &args);
+        if scheduling == known.process.scheduling {
+            return None;
+        }
+        known.process = Arc::new(Process { scheduling, ..Process::clone(&known.process) });
+        Some(Arc::clone(&known.process))
+    }
+
+    /// Stops observing a process that turns out to be a backend which Sonde exports to: its answers to Sonde would be
+    /// exported in turn, without end. Returns it where that changes something; not where a target names processes,
+    /// since then the user decides.
+    pub fn exclude_backend(&mut self, tgid: u32) -> Option<Arc<Process>> {
+        let known = self.known.get_mut(&tgid).filter(|known| known.process.decision == Decision::Observed)?;
+        if !self.targets.is_everything() {
+            return None;
+        }
+        let decision = Decision::Excluded(Exclusion::Backend);
+        known.process = Arc::new(Process { decision, ..Process::clone(&known.process) });
+        Some(Arc::clone(&known.process))
+    }
+
+    /// Takes a process as someone else describes it, for replays.
+    pub fn adopt(&mut self, process: Arc<Process>) {
+        self.asked += 1;
+        self.remember(process.id.tgid, 0, process, true);
+    }
+
+    /// How many processes are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    fn read(&self, tgid: u32, stat: &Stat) -> Process {
+        let Self { proc, host, targets, own, known: _, asked: _ } = self;
+        let exe = proc.exe(tgid).unwrap_or_default();
+        let args = proc.cmdline(tgid);
+        let otel = service::Declared::of(proc, tgid, stat.ppid);
+        let cgroup = proc.cgroup(tgid);
+        let program = if exe.is_empty() { stat.comm.as_str() } else { exe.as_str() };
+        let runtime = runtime::detect(proc, tgid, program);
+        let scheduling = runtime::scheduling(proc, tgid, program, &runtime, &args);
+        let container_id = container_id(&cgroup).map(ToOwned::to_owned);
+        let service_name = service::name(
+            proc,
+            tgid,
+            &service::Seen {
+                declared: &otel,
+                cgroup: &cgroup,
+                program,
+                args: &args,
+                language: runtime.language,
+                ppid: stat.ppid,
+            },
+        );
+        let id = ProcessId { tgid, started: stat.started };
+        let decision = if tgid == *own {
+            Decision::Excluded(Exclusion::Sonde)
+        } else {
+            targets.decide(tgid, program, &service_name)
+        };
+        let resource = Resource::describe(
+            host,
+            &Described {
+                id,
+                service_name: &service_name,
+                declared: &otel.attributes,
+                exe: &exe,
+                executable_name: targets::file_name(program),
+                runtime: runtime.attribute(program),
+                runtime_version: runtime.version.as_deref(),
+                container_id: container_id.as_deref(),
+            },
+        );
+        Process {
+            id,
+            comm: stat.comm.clone(),
+            cmdline: join_bounded(&args),
+            container_id,
+            runtime,
+            scheduling,
+            resource: Arc::new(resource),
+            decision,
+            exe,
+        }
+    }
+
+    fn remember(&mut self, tgid: u32, stack: u64, process: Arc<Process>, adopted: bool) {
+        if self.known.len() >= REMEMBERED && !self.known.contains_key(&tgid) {
+            let mut asked: Vec<u64> = self.known.values().map(|known| known.asked).collect();
+            let (_, &mut oldest_kept, _) = asked.select_nth_unstable(REMEMBERED / 8);
+            self.known.retain(|_, known| known.asked >= oldest_kept);
+        }
+        self.known.insert(tgid, Known { process, stack, adopted, rechecks: 0, asked: self.asked });
+    }
+}
+
+impl Known {
+    fn is(&self, stat: &Stat) -> bool {
+        self.process.id.started == stat.started && self.stack == stat.stack
+    }
+}
+
+fn join_bounded(args: &[String]) -> String {
+    let mut joined = String::new();
+    for argument in args {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(argument);
+        if joined.len() > CMDLINE_KEPT {
+            joined.truncate(joined.floor_char_boundary(CMDLINE_KEPT));
+            break;
+        }
+    }
+    joined
+}

@@ -1,0 +1,45 @@
+//! `service.name` of a process: what it declares, else its systemd unit, else the program that it runs.
+
+mod declared;
+mod java;
+mod node;
+mod program;
+mod python;
+#[cfg(test)]
+mod tests;
+mod unit;
+
+pub(super) use declared::Declared;
+pub(super) use python::asgi;
+
+use super::proc::ProcFs;
+use super::runtime::Language;
+use super::targets::file_name;
+
+/// What a name is found in.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    pub declared: &'a Declared,
+    pub cgroup: &'a str,
+    /// Path of the executable.
+    pub program: &'a str,
+    pub args: &'a [String],
+    pub language: Language,
+    pub ppid: u32,
+}
+
+/// The service that a process belongs to: never empty, and never just an interpreter. Where nothing else is known it is
+/// `unknown_service:<executable>`, as the specification has it.
+pub(super) fn name(proc: &ProcFs, pid: u32, seen: &Seen<'_>) -> String {
+    if let Some(declared) = &seen.declared.service_name {
+        return declared.clone();
+    }
+    if let Some(unit) = unit::service(seen.cgroup) {
+        return unit;
+    }
+    let found = program::name(proc, pid, seen).filter(|name| !name.is_empty());
+    found.unwrap_or_else(|| match file_name(seen.program) {
+        "" => "unknown_service".to_owned(),
+        executable => format!("unknown_service:{executable}"),
+    })
+}

@@ -1,0 +1,329 @@
+use super::tree::{Fake, Tree};
+use super::*;
+
+fn host() -> Host {
+    Host { name: "node-1".to_owned(), machine_id: "m".to_owned(), boot_id: "b".to_owned() }
+}
+
+fn processes(tree: &Tree) -> Processes {
+    Processes::under(tree.root(), 1, Targets::default(), host())
+}
+
+fn attribute<'a>(process: &'a Process, key: &str) -> Option<&'a crate::span::AttributeValue> {
+    process
+        .resource
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == key)
+        .map(|attribute| &attribute.value)
+}
+
+#[test]
+fn everything_that_is_known() {
+    let tree = Tree::new();
+    let id = "3f1e5b0c6a9d4827b1c0f7e8d2a46593c8b7a6f5e4d3c2b1a09f8e7d6c5b4a39";
+    tree.put(
+        42,
+        &Fake {
+            comm: "python3",
+            started: 1000,
+            exe: "/usr/bin/python3.11 (deleted)",
+            cwd: "/srv",
+            args: &["python3", "orders.py", "--token", "x"],
+            environ: &[
+                "PATH=/bin",
+                "OTEL_RESOURCE_ATTRIBUTES=service.namespace=eu,service.name=orders-eu",
+                "HOME=/",
+            ],
+            cgroup: &format!("/docker/{id}"),
+            ..Fake::default()
+        },
+    );
+    let process = processes(&tree).identify(42);
+    assert_eq!(process.id, ProcessId { tgid: 42, started: 1000 });
+    assert_eq!((process.exe.as_str(), process.comm.as_str()), ("/usr/bin/python3.11", "python3"));
+    assert_eq!(process.cmdline, "python3 orders.py --token x");
+    assert_eq!(process.container_id.as_deref(), Some(id));
+    assert_eq!(process.runtime.language, Language::Python);
+    assert_eq!(process.decision, Decision::Observed);
+    assert_eq!(process.resource.service_name(), "orders-eu");
+    let text = |key| format!("{:?}", attribute(&process, key).unwrap());
+    assert_eq!(text("service.namespace"), "Str(\"eu\")");
+    assert_eq!(text("process.executable.name"), "Str(\"python3.11\")");
+    assert_eq!(text("process.pid"), "Int(42)");
+    assert_eq!(text("container.id"), format!("Str({id:?})"));
+    assert_eq!(text("process.runtime.name"), "Str(\"cpython\")");
+    assert!(attribute(&process, "PATH").is_none());
+}
+
+#[test]
+fn read_once_for_each_incarnation() {
+    let tree = Tree::new();
+    let mut processes = processes(&tree);
+    let first = Fake { comm: "a", started: 1, stack: 5, exe: "/bin/a", args: &["a"], ..Fake::default() };
+    tree.put(7, &first);
+    let a = processes.identify(7);
+    assert!(Arc::ptr_eq(&a, &processes.identify(7)));
+    // Only its name changed: threads and programs may do that at any time.
+    tree.put(7, &Fake { comm: "renamed", exe: "/bin/other", ..first.clone() });
+    assert!(Arc::ptr_eq(&a, &processes.identify(7)));
+    // The program replaced itself.
+    tree.put(7, &Fake { exe: "/bin/b", stack: 6, ..first.clone() });
+    let b = processes.identify(7);
+    assert_eq!((b.exe.as_str(), b.id), ("/bin/b", a.id));
+    // The id was used again.
+    tree.put(7, &Fake { exe: "/bin/c", started: 2, ..first });
+    let c = processes.identify(7);
+    assert_eq!((c.exe.as_str(), c.id.started), ("/bin/c", 2));
+    assert!(Arc::ptr_eq(&c, processes.known(7).unwrap()));
+    // It is gone: what was known stays.
+    tree.remove(7);
+    assert!(Arc::ptr_eq(&c, &processes.identify(7)));
+}
+
+#[test]
+fn a_process_that_is_gone() {
+    let tree = Tree::new();
+    let mut processes = processes(&tree);
+    let process = processes.identify(99);
+    assert_eq!(process.id, ProcessId { tgid: 99, started: 0 });
+    assert_eq!(process.resource.service_name(), "unknown_service");
+    assert_eq!(process.decision, Decision::Observed);
+    // Gone in the middle: only its numbers and its name are left.
+    tree.put(98, &Fake { comm: "shopd", started: 3, ..Fake::default() });
+    let process = processes.identify(98);
+    assert_eq!((process.program(), process.resource.service_name()), ("shopd", "shopd"));
+    // One that was never seen is looked for again.
+    tree.put(99, &Fake { comm: "late", started: 4, ..Fake::default() });
+    assert_eq!(processes.identify(99).resource.service_name(), "late");
+}
+
+#[test]
+fn itself_is_never_observed() {
+    let tree = Tree::new();
+    tree.put(1, &Fake { exe: "/usr/bin/sonde", started: 1, ..Fake::default() });
+    let targets = Targets::new(&[1], &["sonde".to_owned()], &[], false).unwrap();
+    let mut processes = Processes::under(tree.root(), 1, targets, host());
+    assert_eq!(processes.identify(1).decision, Decision::Excluded(Exclusion::Sonde));
+}
+
+#[test]
+fn an_environment_that_was_written_over_is_asked_of_the_parent() {
+    let tree = Tree::new();
+    let declares = ["A=b", "OTEL_SERVICE_NAME=shop"];
+    let nginx = |ppid, environ| Fake { exe: "/usr/sbin/nginx", started: 1, ppid, environ, ..Fake::default() };
+    tree.put(5, &Fake { exe: "/bin/sh", environ: &declares, ..Fake::default() });
+    tree.put(6, &nginx(5, &["-g pid=/x", "", ""]));
+    tree.put(7, &nginx(6, &["", ""]));
+    // This one has its own, and another none at all (`env -i`).
+    tree.put(8, &nginx(5, &["A=b"]));
+    tree.put(9, &nginx(5, &[]));
+    // Too far away, or nobody there.
+    tree.put(10, &nginx(7, &[""]));
+    tree.put(11, &nginx(99, &[""]));
+    let mut processes = processes(&tree);
+    let names: Vec<String> =
+        (6..=11).map(|pid| processes.identify(pid).resource.service_name().to_owned()).collect();
+    assert_eq!(names, ["shop", "shop", "nginx", "nginx", "nginx", "nginx"]);
+}
+
+#[test]
+fn a_backend_is_left_alone_unless_it_is_a_target() {
+    let tree = Tree::new();
+    let fake = Fake { exe: "/usr/bin/otelcol", started: 1, ..Fake::default() };
+    tree.put(7, &fake);
+    let mut all = processes(&tree);
+    assert_eq!(all.exclude_backend(7), None, "never seen");
+    all.identify(7);
+    assert_eq!(all.exclude_backend(7).unwrap().decision, Decision::Excluded(Exclusion::Backend));
+    assert_eq!(all.identify(7).decision, Decision::Excluded(Exclusion::Backend));
+    assert_eq!(all.exclude_backend(7), None, "no news");
+    let targets = Targets::new(&[7], &[], &[], false).unwrap();
+    let mut named = Processes::under(tree.root(), 1, targets, host());
+    named.identify(7);
+    assert_eq!(named.exclude_backend(7), None);
+    assert_eq!(named.identify(7).decision, Decision::Observed);
+}
+
+#[test]
+fn bounded() {
+    let tree = Tree::new();
+    let mut processes = processes(&tree);
+    let adopted = processes.identify(0);
+    let adopt = |processes: &mut Processes, tgid: u32| {
+        let id = ProcessId { tgid, started: 1 };
+        processes.adopt(Arc::new(Process { id, ..Process::clone(&adopted) }));
+    };
+    for tgid in 1..=REMEMBERED as u32 {
+        adopt(&mut processes, tgid);
+        // Asked for again and again, so never the least recent.
+        processes.identify(1);
+    }
+    assert!(processes.len() <= REMEMBERED);
+    assert!(processes.known(1).is_some());
+    assert!(processes.known(2).is_none(), "the least recent went");
+    assert!(processes.known(REMEMBERED as u32).is_some());
+    assert_eq!(processes.identify(1).id.started, 1, "adopted: /proc is not asked");
+
+    let long = "x".repeat(CMDLINE_KEPT) + "ä";
+    tree.put(5, &Fake { exe: "/bin/a", args: &[&long[1..], "y"], ..Fake::default() });
+    let cmdline = &Processes::under(tree.root(), 1, Targets::default(), host()).identify(5).cmdline;
+    assert_eq!(cmdline.len(), CMDLINE_KEPT - 1, "cut before the character that does not fit");
+}
+
+#[test]
+fn how_requests_run() {
+    let check = |fake: &Fake<'_>, expect: Scheduling| {
+        let tree = Tree::new();
+        tree.put(7, fake);
+        assert_eq!(processes(&tree).identify(7).scheduling, expect, "{} {:?}", fake.exe, fake.args);
+    };
+    let exe = |exe: &'static str| Fake { exe, ..Fake::default() };
+    let (unknown, moving, to_completion) =
+        (Scheduling::Unknown, Scheduling::Moving, Scheduling::RunToCompletion);
+    check(&Fake { args: &["nginx: worker process"], ..exe("/usr/sbin/nginx") }, to_completion);
+    check(&exe("/usr/sbin/haproxy"), to_completion);
+    for program in [
+        "/usr/bin/node",
+        "/usr/bin/nodejs",
+        "/usr/bin/bun",
+        "/usr/bin/deno",
+        "/usr/bin/dotnet",
+        "/usr/lib/erlang/beam.smp",
+    ] {
+        check(&exe(program), moving);
+    }
+    for program in [
+        "/usr/bin/curl",
+        "/usr/sbin/php-fpm8.2",
+        "/usr/bin/ruby3.1",
+        "/usr/bin/python3.11",
+        "/usr/bin/java",
+        "/usr/sbin/apache2",
+    ] {
+        check(&exe(program), unknown);
+    }
+    let thread = |exe: &'static str, name: &'static str, expect| {
+        check(&Fake { exe, threads: &["main", name], ..Fake::default() }, expect);
+    };
+    thread("/srv/shop", "tokio-runtime-w", moving);
+    thread("/srv/shop", "tokio-rt-worker", moving);
+    thread("/srv/shop", ".NET TP Worker", moving);
+    thread("/srv/shop", "worker", unknown);
+    thread("/usr/bin/java", "Virtual..parker", moving);
+    thread("/usr/bin/java", "VirtualThread-u", moving);
+    thread("/usr/bin/java", "reactor-http-ep", moving);
+    thread("/usr/bin/java", "http-nio-8080-e", unknown);
+    // The common pool's threads have the same shortened name as those that carry virtual threads.
+    thread("/usr/bin/java", "ForkJoi..rker-1", unknown);
+    let maps = |exe: &'static str, path: &'static str, expect| {
+        check(&Fake { exe, maps: &["/usr/lib/libc.so.6", path], ..Fake::default() }, expect);
+    };
+    maps("/opt/tool", "/usr/lib/x86_64-linux-gnu/libnode.so.108", moving);
+    maps("/opt/tool", "/usr/share/dotnet/libcoreclr.so", moving);
+    maps("/opt/tool", "/usr/lib/libc.so.6", unknown);
+    let python = |paths: &[&str], descriptors: &[&str], args: &[&str], expect| {
+        check(
+            &Fake { exe: "/usr/bin/python3.11", args, maps: paths, descriptors, ..Fake::default() },
+            expect,
+        );
+    };
+    let asyncio = "/usr/lib/python3.11/lib-dynload/_asyncio.cpython-311-x86_64-linux-gnu.so";
+    let epoll = ["/dev/null", "socket:[123]", "anon_inode:[eventpoll]"];
+    python(&[asyncio], &epoll, &[], moving);
+    python(&[asyncio], &["/dev/null"], &[], unknown);
+    python(&["/usr/lib/libssl.so.3"], &epoll, &[], unknown);
+    python(&["/venv/greenlet/_greenlet.cpython-311-x86_64-linux-gnu.so"], &epoll, &[], moving);
+    python(
+        &["/venv/lib/python3.11/site-packages/uvloop/loop.cpython-311-x86_64-linux-gnu.so"],
+        &[],
+        &[],
+        moving,
+    );
+    python(&["/venv/lib/python3.11/site-packages/gevent/_gevent_c_hub_local.so"], &[], &[], moving);
+    python(&[], &[], &["python3", "-m", "uvicorn", "shop:app"], moving);
+    python(&[], &[], &["python3", "/usr/bin/hypercorn", "shop:app"], moving);
+    python(&[], &[], &["python3", "/usr/bin/gunicorn", "shop:app"], unknown);
+}
+
+#[test]
+fn a_second_look_sees_what_was_loaded_since() {
+    let tree = Tree::new();
+    let mut processes = processes(&tree);
+    let before = Fake { exe: "/srv/shop", started: 1, threads: &["shop"], ..Fake::default() };
+    tree.put(7, &before);
+    assert_eq!(processes.identify(7).scheduling, Scheduling::Unknown);
+    assert_eq!(processes.recheck(7), None);
+    tree.put(7, &Fake { threads: &["shop", "tokio-rt-worker"], ..before.clone() });
+    assert_eq!(processes.recheck(7).unwrap().scheduling, Scheduling::Moving);
+    assert_eq!(processes.known(7).unwrap().scheduling, Scheduling::Moving);
+    assert_eq!(processes.recheck(7), None, "known now");
+    // Not for ever.
+    tree.put(8, &before);
+    processes.identify(8);
+    for _ in 0..RECHECKS {
+        assert_eq!(processes.recheck(8), None);
+    }
+    tree.put(8, &Fake { threads: &["tokio-rt-worker"], ..before });
+    assert_eq!(processes.recheck(8), None);
+    assert_eq!(processes.recheck(12345), None, "never seen");
+}
+
+#[test]
+fn this_very_process() {
+    let mut processes = Processes::under("/proc", 1, Targets::default(), Host::read());
+    let own = std::process::id();
+    let process = processes.identify(own);
+    assert_eq!(process.id.tgid, own);
+    assert!(process.id.started > 0);
+    assert_eq!(process.exe, std::env::current_exe().unwrap().to_str().unwrap());
+    assert_eq!(process.runtime, Runtime::default());
+    assert!(process.resource.service_name().starts_with("sonde"), "{}", process.resource.service_name());
+    assert!(Arc::ptr_eq(&process, &processes.identify(own)));
+    assert_eq!(
+        Processes::new(Targets::default(), Host::read()).identify(own).decision,
+        Decision::Excluded(Exclusion::Sonde)
+    );
+}
+
+/// A Python program, ended with the value. Ready when it has printed a line.
+struct Python(std::process::Child);
+
+impl Python {
+    fn start(args: &[&str]) -> Self {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+        let command =
+            Command::new("python3").arg("-u").args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = command.unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "{args:?} did not start");
+        Self(child)
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn real_python_programs() {
+    let mut processes = Processes::under("/proc", 1, Targets::default(), Host::read());
+    let server = Python::start(&["-m", "http.server", "0", "--bind", "127.0.0.1"]);
+    let process = processes.identify(server.0.id());
+    assert_eq!(process.runtime.language, Language::Python, "{process:?}");
+    assert_eq!(process.scheduling, Scheduling::Unknown, "{process:?}");
+    assert!(process.cmdline.ends_with("-m http.server 0 --bind 127.0.0.1"), "{process:?}");
+
+    let tree = Tree::new();
+    let script = tree.root().join("orders.py");
+    let source = "import asyncio\nasync def main():\n    print('ready')\n    await asyncio.sleep(60)\nasyncio.run(main())\n";
+    std::fs::write(&script, source).unwrap();
+    let looping = Python::start(&[script.to_str().unwrap()]);
+    let process = processes.identify(looping.0.id());
+    assert_eq!(process.scheduling, Scheduling::Moving, "{process:?}");
+}
