@@ -126,6 +126,9 @@ impl Size {
 /// Ends a chunked body without trailers, at a line start: the last eight bytes of most of them end so.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
+/// Where nothing is known but that a line begins.
+const LINE_START: &[u8; 8] = b"\0\0\0\0\0\0\r\n";
+
 impl Body {
     /// A chunked body at its start.
     pub(super) const CHUNKED: Self = Self::Chunked(Chunked::Size(0, 0));
@@ -145,7 +148,8 @@ impl Body {
                 Progress::More => false,
                 Progress::Lost => {
                     size.inexact = true;
-                    *self = Self::Terminator([0; 8]);
+                    let at_line = matches!(state, Chunked::Size(_, 0));
+                    *self = Self::Terminator(if at_line { *LINE_START } else { [0; 8] });
                     self.read(piece, size)
                 }
             },
@@ -286,14 +290,14 @@ fn read_terminator(window: &mut [u8; 8], piece: &mut Piece<'_>) -> bool {
     }
     // A call that writes the last chunk alone, where it is not known what came before.
     let alone = piece.whole && piece.rest == 0 && piece.bytes == LAST_CHUNK.get(2..).unwrap_or_default();
-    if piece.rest > 0 {
-        *window = piece.tail.unwrap_or([0; 8]);
-    } else {
-        let new = piece.bytes.get(piece.bytes.len().saturating_sub(8)..).unwrap_or_default();
-        window.rotate_left(new.len());
-        for (to, from) in window.iter_mut().rev().zip(new.iter().rev()) {
-            *to = *from;
-        }
+    let tail = piece.tail.unwrap_or([0; 8]);
+    let new = if piece.rest > 0 { tail.as_slice() } else { piece.bytes };
+    // A call of fewer than eight bytes has a tail as short.
+    let fresh = new.len().min(8).min(piece.left().min(8) as usize);
+    let new = new.get(new.len() - fresh..).unwrap_or_default();
+    window.rotate_left(new.len());
+    for (to, from) in window.iter_mut().rev().zip(new.iter().rev()) {
+        *to = *from;
     }
     piece.skip_all();
     alone || window.ends_with(LAST_CHUNK)

@@ -36,6 +36,8 @@ pub(super) struct Half {
     pub(super) start: u64,
     /// What came before it.
     pub(super) before: Before,
+    /// What stood before it went unseen, so that it may be the end of something.
+    pub(super) severed: bool,
     /// Last byte seen of the current message.
     pub(super) last: Stamp,
     /// What is known of the current body's size.
@@ -66,6 +68,7 @@ impl Half {
             first: Stamp::default(),
             start: 0,
             before: Before::default(),
+            severed: !fresh,
             last: Stamp::default(),
             size: Size::default(),
             exchange: None,

@@ -7,7 +7,9 @@ use super::body::{Body, Piece, Size, sniff_bytes};
 use super::fields::{self, Framing, text};
 use super::half::{Before, State};
 use super::pairing::{Open, http};
-use super::wire::{Line, RequestLine, first_line, head_end, request_line, request_line_start, status_line};
+use super::wire::{
+    Line, RequestLine, first_line, head_end, is_registered, request_line, request_line_start, status_line,
+};
 use super::{Http1, HttpCall, LOOKS};
 use crate::conn::{Direction, Role};
 use crate::proto::parser::{Context, Successor, Verdict};
@@ -162,7 +164,8 @@ impl Http1 {
                     _ if !line_whole => request_line_start(line),
                     _ => None,
                 };
-                if let Some(line) = line {
+                let severed = self.half(direction).severed;
+                if let Some(line) = line.filter(|line| !severed || is_registered(line.method)) {
                     self.requests = Some(direction);
                     self.request(line, lines, extent, direction, context);
                     return Verdict::Stay;
@@ -186,7 +189,7 @@ impl Http1 {
             self.doubt(context);
             return Verdict::Stay;
         }
-        self.looks += 1;
+        self.looks = self.looks.saturating_add(1);
         if self.looks < LOOKS { Verdict::Stay } else { Verdict::Foreign }
     }
 

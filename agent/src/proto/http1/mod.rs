@@ -18,6 +18,7 @@ mod wire;
 use self::body::{Body, Piece};
 use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
+use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Direction, Nanos, Segment};
 use crate::proto::parser::{Context, Ending, Verdict};
 use crate::proto::{Failure, Quality};
@@ -30,7 +31,7 @@ use crate::proto::Exchange;
 const QUIET: Nanos = 1_000_000_000;
 
 /// Calls that may begin with what is not HTTP/1, before anything was, until the connection is left alone for good.
-const LOOKS: u8 = 8;
+const LOOKS: u16 = sonde_abi::limits::LOOKS;
 
 /// What HTTP says of one exchange. Strings are as received, each at most as long as the captured head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub struct Http1 {
     requests: Option<Direction>,
     outstanding: Outstanding,
     /// Calls that did not begin with HTTP/1, while nothing else did.
-    looks: u8,
+    looks: u16,
     /// The last segment: where and when.
     last: Option<(Direction, Nanos)>,
 }
@@ -101,6 +102,7 @@ impl Http1 {
             next => segment.position.saturating_sub(next.unwrap_or(segment.position)),
         };
         if missing > 0 {
+            self.half(direction).severed = true;
             self.gap(missing, direction, context);
         }
         let mut piece = Piece::of(segment, before);
@@ -110,6 +112,8 @@ impl Http1 {
                 verdict => return verdict,
             }
         }
+        let half = self.half(direction);
+        half.severed &= !half.buffer.is_empty();
         if segment.end {
             self.stream_ended(direction, context);
         }
@@ -120,16 +124,11 @@ impl Http1 {
     pub(super) fn stream_ended(&mut self, direction: Direction, context: &mut Context<'_>) {
         self.half(direction).ended = true;
         let responses = self.requests.map(Direction::opposite);
-        if self.half(direction).state == State::Head && responses == Some(direction) {
-            self.broken_head(direction, context);
-        }
-        let open_ended = match self.half(direction).state {
-            State::Body(Body::Close) => responses == Some(direction),
-            State::Body(body) => body.is_open_ended(),
-            State::Head | State::Lost => false,
-        };
-        if open_ended {
-            self.complete(direction, context);
+        match self.half(direction).state {
+            State::Head if responses == Some(direction) => self.broken_head(direction, context),
+            State::Body(Body::Close) if responses == Some(direction) => self.complete(direction, context),
+            State::Body(body) if body.is_open_ended() => self.complete(direction, context),
+            _ => {}
         }
         if responses == Some(direction) {
             self.fail_all(Some(Failure::Closed), context);
@@ -138,32 +137,34 @@ impl Http1 {
 
     /// The connection is over.
     pub(super) fn closed(&mut self, ending: Ending, context: &mut Context<'_>) {
-        let Some(requests) = self.requests else { return };
-        let responses = requests.opposite();
         if ending == Ending::Evicted {
             return self.end_open(None, Some(Quality::Gap), context);
         }
-        if ending != Ending::Stopped {
-            self.broken_head(requests, context);
-            self.broken_head(responses, context);
-        }
+        let responses = self.requests.map(Direction::opposite);
         // A response that only the close ends is complete where its writer closed in order.
-        let by_close = match self.half(responses).state {
-            State::Body(Body::Close) => match ending {
-                Ending::Closed => responses == Direction::Write,
+        let by_close = match responses.map(|responses| self.half(responses).state) {
+            Some(State::Body(Body::Close)) => match ending {
+                Ending::Closed => responses == Some(Direction::Write),
                 Ending::Reset => false,
                 _ => context.identity.is_unix(),
             },
-            State::Body(body) => body.is_open_ended() && matches!(ending, Ending::Closed | Ending::Replaced),
-            State::Head | State::Lost => false,
+            Some(State::Body(body)) => {
+                body.is_open_ended() && matches!(ending, Ending::Closed | Ending::Replaced)
+            }
+            _ => false,
         };
-        if by_close {
+        if let Some(responses) = responses.filter(|_| by_close) {
             self.complete(responses, context);
+        }
+        if ending != Ending::Stopped {
+            let requests = self.requests.unwrap_or(Direction::Write);
+            self.broken_head(requests, context);
+            self.broken_head(requests.opposite(), context);
         }
         let failure = match ending {
             Ending::Closed | Ending::Replaced => Some(Failure::Closed),
             Ending::Reset => Some(Failure::ConnectionReset),
-            Ending::Timeout if self.half(requests).ended => Some(Failure::Closed),
+            Ending::Timeout if self.halves.iter().any(|half| half.ended) => Some(Failure::Closed),
             Ending::Timeout => Some(Failure::Timeout),
             Ending::Stopped | Ending::Evicted => None,
         };
@@ -195,36 +196,57 @@ impl Http1 {
 
     /// Reads on as far as one state goes.
     fn step(&mut self, piece: &mut Piece<'_>, direction: Direction, context: &mut Context<'_>) -> Verdict {
-        let starts_message = piece.whole && self.could_start(direction, piece);
-        let half = self.half(direction);
-        match &mut half.state {
+        let state = self.half(direction).state;
+        match state {
             State::Head => return self.head(piece, direction, context),
-            State::Lost if starts_message || piece.whole && piece.sniff() == Start::Short => {
-                half.state = State::Head;
+            State::Lost
+                if self.could_start(direction, piece) || piece.whole && piece.sniff() == Start::Short =>
+            {
+                self.half(direction).state = State::Head;
             }
             State::Lost => piece.skip_all(),
-            State::Body(body) => {
-                // Without its request it is not known whether a response has a body (HEAD).
-                let unsure = half.exchange.is_none() && half.size.seen == 0;
-                if starts_message && (body.is_open_ended() || unsure) {
+            State::Body(body) if self.is_over(body, direction, piece) => self.complete(direction, context),
+            State::Body(_) => {
+                let half = self.half(direction);
+                let State::Body(body) = &mut half.state else { return Verdict::Stay };
+                let ended = body.read(piece, &mut half.size);
+                half.last = piece.stamp;
+                if ended {
                     self.complete(direction, context);
-                } else {
-                    let ended = body.read(piece, &mut half.size);
-                    half.last = piece.stamp;
-                    if ended {
-                        self.complete(direction, context);
-                    }
                 }
             }
         }
         Verdict::Stay
     }
 
+    /// The piece begins the next message, not the rest of this body.
+    fn is_over(&mut self, body: Body, direction: Direction, piece: &Piece<'_>) -> bool {
+        let half = self.half(direction);
+        // Without its request it is not known whether a response has a body (HEAD). A request may be answered before its
+        // body, which the client then never sends (100-continue refused, RFC 9110 section 10.1.1).
+        let unsure = half.size.seen == 0 && self.is_answered(direction);
+        if !piece.whole || !unsure && !body.is_open_ended() {
+            return false;
+        }
+        let mut first_bytes =
+            || piece.sniff() == Start::Short && piece.before.turn && self.is_answered(direction);
+        body.is_open_ended() && first_bytes() || self.could_start(direction, piece)
+    }
+
+    /// A message of this direction could begin here: a start line, as far as it is there.
     fn could_start(&self, direction: Direction, piece: &Piece<'_>) -> bool {
+        if !piece.whole {
+            return false;
+        }
+        let line = || first_line(piece.bytes).map(|(line, _)| line);
         match piece.sniff() {
-            Start::Request => self.requests.is_none_or(|requests| requests == direction),
-            Start::Response => self.requests.is_none_or(|requests| requests != direction),
-            Start::Short | Start::Other => false,
+            Start::Request if self.requests.is_none_or(|requests| requests == direction) => {
+                line().is_none_or(|line| request_line(line) != Line::Invalid)
+            }
+            Start::Response if self.requests.is_none_or(|requests| requests != direction) => {
+                line().is_none_or(|line| status_line(line) != Line::Invalid)
+            }
+            _ => false,
         }
     }
 

@@ -71,6 +71,10 @@ pub(super) struct Outstanding {
     pipelines: bool,
     /// It looks so, unless the answer was lost.
     may_pipeline: bool,
+    /// The connection is older than Sonde.
+    joined: bool,
+    /// A response was paired with a request.
+    paired: bool,
     /// Requests and responses are known to match: seen from the first byte on, or once every request was answered.
     aligned: bool,
 }
@@ -83,6 +87,8 @@ impl Outstanding {
             doubt: false,
             pipelines: false,
             may_pipeline: false,
+            joined: !fresh,
+            paired: false,
             aligned: fresh,
         }
     }
@@ -132,14 +138,16 @@ impl Outstanding {
         if unanswered.is_none() {
             if self.untracked > 0 {
                 self.untracked -= 1;
-            } else if !self.aligned && status != 408 {
+            } else if self.joined && self.paired && status != 408 {
                 // One answer more than requests seen: on a connection joined late, requests were under way.
                 self.pipelines = true;
                 self.doubt = true;
                 context.lose(Lost::Desync);
             }
         }
-        self.open.get_mut(unanswered?)
+        let open = self.open.get_mut(unanswered?);
+        self.paired = true;
+        open
     }
 
     fn find(&mut self, id: Option<ExchangeId>) -> Option<usize> {
@@ -198,9 +206,12 @@ impl Http1 {
     pub(super) fn before_response(&mut self, direction: Direction, context: &mut Context<'_>) {
         let requests = direction.opposite();
         let waiting = self.outstanding.open.iter().any(|open| open.exchange.response.is_none());
-        if !waiting && self.outstanding.untracked == 0 && self.half(requests).line_seen {
-            // Answered before its head was all there (431, 400): the rest of the head is nobody's.
-            self.cut_head(requests, None, context);
+        let began = self.half(direction).first.time;
+        let request = self.half(requests);
+        let asked = request.line_seen && request.first.time <= began;
+        if asked && !waiting && !self.outstanding.doubt && self.outstanding.untracked == 0 {
+            // Answered before its head was all there (431, 400), or the rest of it was lost.
+            self.cut_head(requests, Some(Quality::Truncated), context);
         }
         let half = self.half(requests);
         if let State::Body(Body::Unknown | Body::Terminator(_)) = half.state {
@@ -215,6 +226,13 @@ impl Http1 {
                 context.events.push(Event::Milestone { id, what: Milestone::Requested, stamp: last });
             }
         }
+    }
+
+    /// The exchange of the message being read has its answer, or is over.
+    pub(super) fn is_answered(&mut self, direction: Direction) -> bool {
+        let exchange = self.half(direction).exchange;
+        let open = self.outstanding.find(exchange).and_then(|at| self.outstanding.open.get(at));
+        open.is_none_or(|open| open.answered)
     }
 
     /// The message of one direction is over.

@@ -103,6 +103,21 @@ pub(super) fn status_line(line: &[u8]) -> Line<u16> {
     }
 }
 
+/// A method of the registry, in part (RFC 9110, section 9; RFC 5789; WebDAV; UPnP). Where the bytes before it went unseen, `ATCH`
+/// may be the end of `PATCH`: there only these are believed.
+pub(super) fn is_registered(method: &[u8]) -> bool {
+    match method.len() {
+        3 => matches!(method, b"GET" | b"PUT" | b"ACL"),
+        4 => matches!(method, b"POST" | b"HEAD" | b"COPY" | b"MOVE" | b"LOCK"),
+        5 => matches!(method, b"PATCH" | b"TRACE" | b"MKCOL" | b"QUERY" | b"PURGE" | b"MERGE"),
+        6 => matches!(method, b"DELETE" | b"SEARCH" | b"REPORT" | b"UNLOCK" | b"NOTIFY"),
+        _ => matches!(
+            method,
+            b"OPTIONS" | b"CONNECT" | b"PROPFIND" | b"PROPPATCH" | b"CHECKOUT" | b"M-SEARCH" | b"SUBSCRIBE"
+        ),
+    }
+}
+
 /// The field lines behind a start line, up to the empty line or the end of what was captured.
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 

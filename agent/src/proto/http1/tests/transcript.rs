@@ -161,6 +161,11 @@ impl End {
         }
     }
 
+    /// The connection is gone.
+    pub(super) fn close(&mut self) {
+        self.life(LifeEvent::Closed, 0);
+    }
+
     fn life(&mut self, event: LifeEvent, error: u16) {
         let header = LifeHeader {
             kind: 2,
