@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sonde_abi::{ChunkHeader, record};
-use sonde_abi::{Family, LifeHeader};
+use sonde_abi::{ChunkHeader, Family, LifeHeader, Role, record};
+
+use crate::conn::Stamp;
 
 /// Names one socket of this node for as long as it lives: the address of its `struct sock`, and what tells incarnations
 /// at the same address apart (TCP: both first sequence numbers; unix: the inode number).
@@ -76,10 +77,17 @@ pub struct Ends {
     /// Names the connection for both ends; `None` where the kernel shows no positions.
     pub pair: Option<Pair>,
     /// Who called connect, as the kernel saw it; `None` for a connection older than Sonde.
-    pub role: Option<crate::conn::Role>,
+    pub role: Option<Role>,
 }
 
 impl Ends {
+    /// Before the first chunk.
+    #[must_use]
+    pub fn unknown() -> Self {
+        let unknown = Address::Unix(Arc::from(""));
+        Self { local: unknown.clone(), peer: unknown, pair: None, role: None }
+    }
+
     /// Reads the addresses of a chunk. The path of a unix socket comes in a record of its own.
     #[must_use]
     pub fn of_chunk(header: &ChunkHeader) -> Self {
@@ -105,6 +113,55 @@ impl Ends {
                 }
             }
         }
+    }
+}
+
+/// What a connection's exchanges say of it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name.
+    pub key: ConnKey,
+    /// When and on which thread the process called connect; taken by the first exchange.
+    pub connect: Option<Stamp>,
+    ends: Arc<Ends>,
+    /// Path of a unix socket, until the role says whose it is.
+    path: Option<Arc<str>>,
+}
+
+impl Identity {
+    /// A connection known by these ends.
+    #[must_use]
+    pub fn new(key: ConnKey, ends: Ends) -> Self {
+        Self { key, connect: None, ends: Arc::new(ends), path: None }
+    }
+
+    /// The ends, as the connection's first chunk shows them.
+    pub fn set_ends(&mut self, ends: Ends) {
+        self.ends = Arc::new(ends);
+    }
+
+    /// The path that the kernel knows of a unix socket: the listener's, whichever end this is.
+    pub fn set_path(&mut self, path: &[u8]) {
+        self.path = Some(String::from_utf8_lossy(path).into());
+    }
+
+    /// The ends, seen by a process of that role: the path of a unix socket belongs to the server.
+    #[must_use]
+    pub fn ends_as(&mut self, role: Role) -> Arc<Ends> {
+        if let Some(path) = self.path.take() {
+            let ends = Arc::make_mut(&mut self.ends);
+            match role {
+                Role::Server => ends.local = Address::Unix(path),
+                Role::Client => ends.peer = Address::Unix(path),
+            }
+        }
+        Arc::clone(&self.ends)
+    }
+
+    /// It is a unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        matches!(self.ends.local, Address::Unix(_))
     }
 }
 

@@ -1,8 +1,13 @@
 //! Connections: who they are, and their two byte streams put in order.
 
 mod identity;
+mod reassembly;
+mod recency;
 mod segment;
+mod table;
 
-pub use identity::{Address, ConnKey, Ends, Pair};
+pub use identity::{Address, ConnKey, Ends, Identity, Pair};
+pub use reassembly::{Bounds, Reassembly};
 pub use segment::{Nanos, Segment, Stamp};
 pub use sonde_abi::{Direction, Role};
+pub use table::{Connections, Limits};

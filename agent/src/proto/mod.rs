@@ -5,7 +5,9 @@
 
 mod exchange;
 pub mod http1;
+mod parser;
 
 pub use exchange::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
+pub use parser::{Context, Ending, Parser};

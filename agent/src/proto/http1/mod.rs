@@ -1,9 +1,42 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112), read passively.
+//!
+//! Two half-machines, one a direction, and between them the exchanges that await their answer ([`pairing`]). Who writes
+//! requests is the client, whatever the kernel says of connect and accept.
+//!
+//! What is never said wrongly is which response answers which request. After bytes that mattered went unseen, pairing
+//! is in *doubt*: exchanges that were open end marked [`Quality::Gap`], without a response unless theirs had begun, and
+//! nothing is paired until a request begins in its turn, that is, right after bytes of a response. A client that was seen to
+//! pipeline takes no turns: there only a quiet second ends the doubt.
+
+mod body;
+mod fields;
+mod half;
+mod heads;
+mod pairing;
+mod wire;
+
+use self::body::{Body, Piece};
+use self::half::{Before, Half, State};
+use self::pairing::Outstanding;
+use self::wire::{Line, first_line, request_line, status_line};
+use crate::conn::{Direction, Nanos, Segment};
+use crate::proto::parser::{Context, Ending, Verdict};
+use crate::proto::{Failure, Quality};
+use sonde_abi::sniff::Start;
+
+#[cfg(doc)]
+use crate::proto::Exchange;
+
+/// Silence after which what was sent before has been answered, or never will be.
+const QUIET: Nanos = 1_000_000_000;
+
+/// Calls that may begin with what is not HTTP/1, before anything was, until the connection is left alone for good.
+const LOOKS: u16 = sonde_abi::limits::LOOKS;
 
 /// What HTTP says of one exchange. Strings are as received, each at most as long as the captured head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpCall {
-    /// Request method; empty where the request's start was not seen.
+    /// Request method.
     pub method: Box<str>,
     /// Request target as received (origin, absolute, authority or asterisk form), invalid UTF-8 replaced.
     pub target: Box<str>,
@@ -13,12 +46,254 @@ pub struct HttpCall {
     pub host: Option<Box<str>>,
     /// `User-Agent` header.
     pub user_agent: Option<Box<str>>,
-    /// First element of `X-Forwarded-For` or of `Forwarded: for=`.
+    /// Address in the first element of `Forwarded: for=`, else of `X-Forwarded-For`, without quotes, brackets and port.
     pub forwarded_for: Option<Box<str>>,
-    /// Scheme that `X-Forwarded-Proto` or `Forwarded: proto=` names.
+    /// Scheme that `Forwarded: proto=` names, else `X-Forwarded-Proto`.
     pub forwarded_proto: Option<Box<str>>,
     /// Status code of the final response; `None` where none was seen.
     pub status: Option<u16>,
     /// The connection was handed on: 101, or a 2xx answer to CONNECT.
     pub upgraded: bool,
 }
+
+/// One connection's state machine.
+#[derive(Debug)]
+pub struct Http1 {
+    /// By [`Direction`].
+    halves: [Half; 2],
+    /// The direction that carries requests, once a message told.
+    requests: Option<Direction>,
+    outstanding: Outstanding,
+    /// Calls that did not begin with HTTP/1, while nothing else did.
+    looks: u16,
+    /// The last segment: where and when.
+    last: Option<(Direction, Nanos)>,
+}
+
+impl Http1 {
+    /// `fresh`: the connection is seen from its first byte on.
+    #[must_use]
+    pub(super) fn new(fresh: bool) -> Self {
+        Self {
+            halves: [Half::new(fresh), Half::new(fresh)],
+            requests: None,
+            outstanding: Outstanding::new(fresh),
+            looks: 0,
+            last: None,
+        }
+    }
+
+    /// Reads the next bytes of one direction.
+    pub(super) fn segment(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+        context: &mut Context<'_>,
+    ) -> Verdict {
+        let now = segment.stamp.time;
+        let before = self.last.replace((direction, now)).map_or(Before::default(), |(last, time)| Before {
+            turn: last != direction,
+            quiet: now.saturating_sub(time) >= QUIET,
+        });
+        let half = self.half(direction);
+        // The end that called connect counts its SYN among the bytes that it wrote.
+        let missing = match half.next.replace(segment.position.saturating_add(segment.length)) {
+            Some(0) if segment.position == 1 => 0,
+            next => segment.position.saturating_sub(next.unwrap_or(segment.position)),
+        };
+        if missing > 0 {
+            self.half(direction).severed = true;
+            self.gap(missing, direction, context);
+        }
+        let mut piece = Piece::of(segment, before);
+        while piece.left() > 0 {
+            match self.step(&mut piece, direction, context) {
+                Verdict::Stay => {}
+                verdict => return verdict,
+            }
+        }
+        let half = self.half(direction);
+        half.severed &= !half.buffer.is_empty();
+        if segment.end {
+            self.stream_ended(direction, context);
+        }
+        Verdict::Stay
+    }
+
+    /// One direction carries no more bytes.
+    pub(super) fn stream_ended(&mut self, direction: Direction, context: &mut Context<'_>) {
+        self.half(direction).ended = true;
+        let responses = self.requests.map(Direction::opposite);
+        match self.half(direction).state {
+            State::Head if responses == Some(direction) => self.broken_head(direction, context),
+            State::Body(Body::Close) if responses == Some(direction) => self.complete(direction, context),
+            State::Body(body) if body.is_open_ended() => self.complete(direction, context),
+            _ => {}
+        }
+        if responses == Some(direction) {
+            self.fail_all(Some(Failure::Closed), context);
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn closed(&mut self, ending: Ending, context: &mut Context<'_>) {
+        if ending == Ending::Evicted {
+            return self.end_open(None, Some(Quality::Gap), context);
+        }
+        let responses = self.requests.map(Direction::opposite);
+        // A response that only the close ends is complete where its writer closed in order.
+        let by_close = match responses.map(|responses| self.half(responses).state) {
+            Some(State::Body(Body::Close)) => match ending {
+                Ending::Closed => responses == Some(Direction::Write),
+                Ending::Reset => false,
+                _ => context.identity.is_unix(),
+            },
+            Some(State::Body(body)) => {
+                body.is_open_ended() && matches!(ending, Ending::Closed | Ending::Replaced)
+            }
+            _ => false,
+        };
+        if let Some(responses) = responses.filter(|_| by_close) {
+            self.complete(responses, context);
+        }
+        if ending != Ending::Stopped {
+            let requests = self.requests.unwrap_or(Direction::Write);
+            self.broken_head(requests, context);
+            self.broken_head(requests.opposite(), context);
+        }
+        let failure = match ending {
+            Ending::Closed | Ending::Replaced => Some(Failure::Closed),
+            Ending::Reset => Some(Failure::ConnectionReset),
+            Ending::Timeout if self.halves.iter().any(|half| half.ended) => Some(Failure::Closed),
+            Ending::Timeout => Some(Failure::Timeout),
+            Ending::Stopped | Ending::Evicted => None,
+        };
+        self.fail_all(failure, context);
+    }
+
+    /// Nothing is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
+    /// A response that only the end of the connection ends is under way, or the other end will never read an answer.
+    pub(super) fn awaits_close(&self) -> bool {
+        self.halves.iter().any(|half| half.ended || half.state == State::Body(Body::Close))
+    }
+
+    /// Bytes kept of heads that came in pieces.
+    pub(super) fn buffered(&self) -> usize {
+        self.halves.iter().map(|half| half.buffer.capacity()).sum()
+    }
+
+    fn half(&mut self, direction: Direction) -> &mut Half {
+        let [write, read] = &mut self.halves;
+        match direction {
+            Direction::Write => write,
+            Direction::Read => read,
+        }
+    }
+
+    /// Reads on as far as one state goes.
+    fn step(&mut self, piece: &mut Piece<'_>, direction: Direction, context: &mut Context<'_>) -> Verdict {
+        let state = self.half(direction).state;
+        match state {
+            State::Head => return self.head(piece, direction, context),
+            State::Lost
+                if self.could_start(direction, piece) || piece.whole && piece.sniff() == Start::Short =>
+            {
+                self.half(direction).state = State::Head;
+            }
+            State::Lost => piece.skip_all(),
+            State::Body(body) if self.is_over(body, direction, piece) => self.complete(direction, context),
+            State::Body(_) => {
+                let half = self.half(direction);
+                let State::Body(body) = &mut half.state else { return Verdict::Stay };
+                let ended = body.read(piece, &mut half.size);
+                half.last = piece.stamp;
+                if ended {
+                    self.complete(direction, context);
+                }
+            }
+        }
+        Verdict::Stay
+    }
+
+    /// The piece begins the next message, not the rest of this body.
+    fn is_over(&mut self, body: Body, direction: Direction, piece: &Piece<'_>) -> bool {
+        let half = self.half(direction);
+        // Without its request it is not known whether a response has a body (HEAD). A request may be answered before its
+        // body, which the client then never sends (100-continue refused, RFC 9110 section 10.1.1).
+        let unsure = half.size.seen == 0 && self.is_answered(direction);
+        if !piece.whole || !unsure && !body.is_open_ended() {
+            return false;
+        }
+        let mut first_bytes =
+            || piece.sniff() == Start::Short && piece.before.turn && self.is_answered(direction);
+        body.is_open_ended() && first_bytes() || self.could_start(direction, piece)
+    }
+
+    /// A message of this direction could begin here: a start line, as far as it is there.
+    fn could_start(&self, direction: Direction, piece: &Piece<'_>) -> bool {
+        if !piece.whole {
+            return false;
+        }
+        let line = || first_line(piece.bytes).map(|(line, _)| line);
+        match piece.sniff() {
+            Start::Request if self.requests.is_none_or(|requests| requests == direction) => {
+                line().is_none_or(|line| request_line(line) != Line::Invalid)
+            }
+            Start::Response if self.requests.is_none_or(|requests| requests != direction) => {
+                line().is_none_or(|line| status_line(line) != Line::Invalid)
+            }
+            _ => false,
+        }
+    }
+
+    /// `missing` bytes of one direction went unseen.
+    fn gap(&mut self, missing: u64, direction: Direction, context: &mut Context<'_>) {
+        self.outstanding.gap();
+        let half = self.half(direction);
+        let exchange = half.exchange;
+        let in_framing = match &mut half.state {
+            State::Lost => return,
+            State::Head => {
+                if !half.at_boundary() {
+                    self.cut_head(direction, Some(Quality::Gap), context);
+                }
+                let half = self.half(direction);
+                if half.state == State::Head {
+                    half.reset(State::Lost);
+                }
+                true
+            }
+            State::Body(body) => {
+                if body.gap(missing, &mut half.size) {
+                    return;
+                }
+                let beyond = match *body {
+                    // The end of the body went by: when, nobody saw.
+                    Body::Length(left) => {
+                        half.size.seen += left;
+                        Some(missing > left)
+                    }
+                    _ => None,
+                };
+                self.outstanding.mark(exchange, Quality::Gap);
+                if let Some(beyond) = beyond {
+                    self.complete(direction, context);
+                    if beyond {
+                        self.half(direction).state = State::Lost;
+                    }
+                }
+                beyond.unwrap_or(true)
+            }
+        };
+        if in_framing {
+            self.doubt(context);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! The connections of this node, each with its two streams and its parser: records in, exchanges out.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record, record::flags};
+
+use super::recency::Recency;
+use super::{Bounds, ConnKey, Direction, Ends, Identity, Nanos, Reassembly, Segment, Stamp};
+use crate::proto::{Context, Ending, Event, Parser};
+use crate::telemetry::{Counters, Lost};
+
+/// Error numbers of `sk_err` (asm-generic/errno.h). EPIPE is a reset that met a connection closed by the other end.
+const EPIPE: u16 = 32;
+const ECONNRESET: u16 = 104;
+const ETIMEDOUT: u16 = 110;
+
+/// How often idle connections are looked for.
+const SWEEP: Nanos = 1_000_000_000;
+
+/// Bytes of a head that are kept while it comes in pieces, where memory for all of them is short.
+const SHORT_HEAD: usize = 4096;
+
+/// What [`Connections`] keeps at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections. Past it the least recently used one is forgotten, and joined anew if it moves again.
+    pub connections: usize,
+    /// What waits for a hole to be filled.
+    pub reassembly: Bounds,
+    /// Bytes of a head.
+    pub head: usize,
+    /// Bytes of heads and of waiting chunks on all connections together. Past it nothing waits for a hole, and heads
+    /// that come in pieces are cut.
+    pub buffered: usize,
+    /// A connection on which nothing is open is forgotten after so long without a byte.
+    pub idle: Nanos,
+    /// A connection that only awaits its end: nobody tells the end of a unix socket.
+    pub closing: Nanos,
+    /// A connection with an exchange open: the exchange then ends with a timeout.
+    pub waiting: Nanos,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const SECOND: Nanos = 1_000_000_000;
+        Self {
+            connections: 65_536,
+            reassembly: Bounds { chunks: 64, bytes: 256 << 10, time: 50_000_000 },
+            head: sonde_abi::limits::HEAD_BYTES as usize,
+            buffered: 32 << 20,
+            idle: 300 * SECOND,
+            closing: 10 * SECOND,
+            waiting: 3600 * SECOND,
+        }
+    }
+}
+
+/// All connections. The functional core's entry: time comes with the records only.
+#[derive(Debug)]
+pub struct Connections {
+    limits: Limits,
+    counters: Arc<Counters>,
+    /// By address of the `struct sock`.
+    by_sock: HashMap<u64, u32, foldhash::fast::RandomState>,
+    connections: Recency<Connection>,
+    /// Those with chunks that wait.
+    waiting: Vec<u32>,
+    buffered: usize,
+    last_id: u64,
+    next_sweep: Nanos,
+}
+
+#[derive(Debug)]
+struct Connection {
+    identity: Identity,
+    /// `None` before the first chunk.
+    stream: Option<Stream>,
+    last_seen: Nanos,
+    buffered: usize,
+    /// Is in [`Connections::waiting`].
+    listed: bool,
+}
+
+#[derive(Debug)]
+struct Stream {
+    reassembly: Reassembly,
+    parser: Parser,
+}
+
+impl Connections {
+    /// None yet. Counts the exchanges that end, the connections known, and what is lost.
+    #[must_use]
+    pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
+        Self {
+            limits,
+            counters,
+            by_sock: HashMap::default(),
+            connections: Recency::default(),
+            waiting: Vec::new(),
+            buffered: 0,
+            last_id: 0,
+            next_sweep: 0,
+        }
+    }
+
+    /// Takes one record; appends what it says to `events`.
+    pub fn record(&mut self, record: &Record<'_>, events: &mut Vec<Event>) {
+        let before = events.len();
+        match record {
+            Record::Chunk(header, bytes) => self.chunk(header, bytes, events),
+            Record::Life(header, bytes) => self.life(header, bytes, events),
+        }
+        self.count(before, events);
+    }
+
+    /// Takes the time of the latest records: gives up holes and forgets idle connections.
+    pub fn tick(&mut self, now: Nanos, events: &mut Vec<Event>) {
+        let before = events.len();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|&slot| {
+            self.drive(slot, events, |stream, bounds, context| {
+                let Stream { reassembly, parser } = stream;
+                let holes = reassembly.expire(now, bounds, |direction, segment| {
+                    parser.segment(segment, direction, context);
+                });
+                context.counters.lose(Lost::Reassembly, holes);
+            });
+            let waits = self.waits(slot);
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.listed = waits;
+            }
+            waits
+        });
+        self.waiting.append(&mut waiting);
+        if now >= self.next_sweep {
+            self.next_sweep = now.saturating_add(SWEEP);
+            self.sweep(now, events);
+        }
+        self.count(before, events);
+    }
+
+    /// Sonde stops, or a recording is over: every connection is forgotten. Exchanges whose response is complete end (their
+    /// request was still being sent, or only a unix socket's close was awaited). Open ones have no `End`: they did not
+    /// fail just because nobody looks any more.
+    pub fn finish(&mut self, events: &mut Vec<Event>) {
+        let before = events.len();
+        while let Some(slot) = self.connections.oldest() {
+            self.end(slot, Ending::Stopped, events);
+        }
+        self.count(before, events);
+    }
+
+    fn chunk(&mut self, header: &ChunkHeader, bytes: &[u8], events: &mut Vec<Event>) {
+        // Decoding has checked it.
+        let Some(direction) = header.direction() else { return };
+        let slot = self.slot(ConnKey::of_chunk(header), events);
+        let starved = self.buffered > self.limits.buffered;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.last_seen = connection.last_seen.max(header.time_ns);
+        if connection.stream.is_none() {
+            connection.identity.set_ends(Ends::of_chunk(header));
+            let parser = Parser::new(is_fresh(header));
+            connection.stream = Some(Stream { reassembly: Reassembly::default(), parser });
+        }
+        self.drive(slot, events, |stream, bounds, context| {
+            let Stream { reassembly, parser } = stream;
+            let mut to = |direction, segment: &Segment<'_>| parser.segment(segment, direction, context);
+            let mut holes = reassembly.chunk(header, direction, bytes, bounds, &mut to);
+            if starved {
+                holes += reassembly.flush(&mut to);
+            }
+            context.counters.lose(Lost::Reassembly, holes);
+        });
+        if self.waits(slot)
+            && let Some(connection) = self.connections.get_mut(slot)
+            && !std::mem::replace(&mut connection.listed, true)
+        {
+            self.waiting.push(slot);
+        }
+    }
+
+    fn life(&mut self, header: &LifeHeader, bytes: &[u8], events: &mut Vec<Event>) {
+        let key = ConnKey::of_life(header);
+        match header.event() {
+            Some(LifeEvent::Open) => {
+                let slot = self.slot(key, events);
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    connection.last_seen = connection.last_seen.max(header.time_ns);
+                    connection.identity.connect = Some(Stamp {
+                        time: header.time_ns,
+                        arrival: header.time_ns,
+                        tgid: header.tgid,
+                        tid: header.tid,
+                    });
+                }
+            }
+            Some(LifeEvent::UnixName) => {
+                let slot = self.slot(key, events);
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    connection.last_seen = connection.last_seen.max(header.time_ns);
+                    connection.identity.set_path(bytes);
+                }
+            }
+            Some(LifeEvent::Finished) => {
+                if let Some(slot) = self.known(key) {
+                    self.drive(slot, events, |stream, _, context| {
+                        let Stream { reassembly, parser } = stream;
+                        let holes = reassembly.flush(|direction, segment| {
+                            parser.segment(segment, direction, context);
+                        });
+                        context.counters.lose(Lost::Reassembly, holes);
+                        parser.stream_ended(Direction::Write, context);
+                    });
+                }
+            }
+            Some(LifeEvent::Closed) => {
+                if let Some(slot) = self.known(key) {
+                    let ending = match header.error {
+                        EPIPE | ECONNRESET => Ending::Reset,
+                        ETIMEDOUT => Ending::Timeout,
+                        _ => Ending::Closed,
+                    };
+                    self.end(slot, ending, events);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The connection of that name. Another incarnation at its address is over.
+    fn slot(&mut self, key: ConnKey, events: &mut Vec<Event>) -> u32 {
+        if let Some(&slot) = self.by_sock.get(&key.sock) {
+            if self.connections.get_mut(slot).is_some_and(|connection| connection.identity.key == key) {
+                self.connections.touch(slot);
+                return slot;
+            }
+            self.end(slot, Ending::Replaced, events);
+        }
+        if self.connections.len() >= self.limits.connections
+            && let Some(oldest) = self.connections.oldest()
+        {
+            self.counters.lose(Lost::ConnectionsFull, 1);
+            self.end(oldest, Ending::Evicted, events);
+        }
+        let slot = self.connections.insert(Connection {
+            identity: Identity::new(key, Ends::unknown()),
+            stream: None,
+            last_seen: 0,
+            buffered: 0,
+            listed: false,
+        });
+        self.by_sock.insert(key.sock, slot);
+        self.counters.connections.store(self.connections.len() as u64, Ordering::Relaxed);
+        slot
+    }
+
+    fn known(&mut self, key: ConnKey) -> Option<u32> {
+        let slot = *self.by_sock.get(&key.sock)?;
+        (self.connections.get_mut(slot)?.identity.key == key).then_some(slot)
+    }
+
+    fn waits(&mut self, slot: u32) -> bool {
+        let stream = self.connections.get_mut(slot).and_then(|connection| connection.stream.as_ref());
+        stream.is_some_and(|stream| stream.reassembly.waits())
+    }
+
+    /// Runs a connection's parser. A panic costs that connection its exchanges, and nothing else.
+    fn drive(
+        &mut self,
+        slot: u32,
+        events: &mut Vec<Event>,
+        run: impl FnOnce(&mut Stream, &Bounds, &mut Context<'_>),
+    ) {
+        let Self { limits, counters, connections, buffered, last_id, .. } = self;
+        let Some(connection) = connections.get_mut(slot) else { return };
+        let Connection { identity, stream: Some(stream), buffered: own, .. } = connection else { return };
+        let head_bytes = if *buffered > limits.buffered { SHORT_HEAD } else { limits.head };
+        let mut context = Context { identity, ids: last_id, counters, events, head_bytes };
+        let ran = catch_unwind(AssertUnwindSafe(|| run(stream, &limits.reassembly, &mut context)));
+        if ran.is_err() {
+            counters.lose(Lost::ParserPanic, 1);
+            *stream = Stream { reassembly: Reassembly::default(), parser: Parser::Ignored };
+        }
+        let now = stream.reassembly.buffered() + stream.parser.buffered();
+        *buffered = buffered.saturating_sub(*own) + now;
+        *own = now;
+    }
+
+    fn end(&mut self, slot: u32, ending: Ending, events: &mut Vec<Event>) {
+        self.drive(slot, events, |stream, _, context| {
+            let Stream { reassembly, parser } = stream;
+            let holes = reassembly.flush(|direction, segment| parser.segment(segment, direction, context));
+            context.counters.lose(Lost::Reassembly, holes);
+            parser.closed(ending, context);
+        });
+        let Some(connection) = self.connections.remove(slot) else { return };
+        self.buffered = self.buffered.saturating_sub(connection.buffered);
+        self.by_sock.remove(&connection.identity.key.sock);
+        if connection.listed {
+            self.waiting.retain(|&waiting| waiting != slot);
+        }
+        self.counters.connections.store(self.connections.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Forgets connections that were idle for too long.
+    fn sweep(&mut self, now: Nanos, events: &mut Vec<Event>) {
+        let Limits { idle, closing, waiting, .. } = self.limits;
+        let shortest = idle.min(closing).min(waiting);
+        let mut next = self.connections.oldest();
+        while let Some(slot) = next {
+            next = self.connections.newer(slot);
+            let Some(connection) = self.connections.get_mut(slot) else { return };
+            let silent = now.saturating_sub(connection.last_seen);
+            if silent <= shortest {
+                // Those behind it were used later.
+                return;
+            }
+            let bound = match &connection.stream {
+                None => idle,
+                Some(stream) if stream.parser.is_idle() => idle,
+                Some(stream) if stream.parser.awaits_close() && connection.identity.is_unix() => closing,
+                Some(_) => waiting,
+            };
+            if silent > bound {
+                self.end(slot, Ending::Timeout, events);
+            }
+        }
+    }
+
+    fn count(&self, before: usize, events: &[Event]) {
+        let new = events.get(before..).unwrap_or_default();
+        let ended = new.iter().filter(|event| matches!(event, Event::End(_))).count();
+        if ended > 0 {
+            Counters::add(&self.counters.exchanges, ended as u64);
+        }
+    }
+}
+
+/// The connection is seen from its first byte on. The end that called connect counts its SYN among what it wrote.
+fn is_fresh(header: &ChunkHeader) -> bool {
+    if header.flags & flags::POSITION == 0 {
+        return header.role().is_some();
+    }
+    header.position <= 1 && header.flags & flags::LATE == 0
+}

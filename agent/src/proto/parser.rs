@@ -1,0 +1,147 @@
+//! One connection's parser, whichever protocol it turns out to speak.
+
+use crate::conn::{Direction, Identity, Segment};
+use crate::proto::http1::Http1;
+use crate::proto::{Event, ExchangeId};
+use crate::telemetry::{Counters, Lost};
+
+/// Reads both directions of one connection.
+#[derive(Debug)]
+pub enum Parser {
+    /// HTTP/1, or not known yet: what does not become HTTP/1 is given up after a bounded look.
+    Http1(Box<Http1>),
+    /// No protocol that Sonde reads, or one that took over from HTTP/1 and is not read yet.
+    Ignored,
+}
+
+/// What a parser needs beside the bytes.
+pub struct Context<'a> {
+    /// The connection.
+    pub identity: &'a mut Identity,
+    /// The last exchange id given.
+    pub ids: &'a mut u64,
+    /// Where losses are counted.
+    pub counters: &'a Counters,
+    /// What it has to say.
+    pub events: &'a mut Vec<Event>,
+    /// Bytes of a head that are kept while it comes in pieces.
+    pub head_bytes: usize,
+}
+
+impl Context<'_> {
+    /// A new exchange's name.
+    pub(super) fn next_id(&mut self) -> ExchangeId {
+        *self.ids += 1;
+        ExchangeId(*self.ids)
+    }
+
+    pub(super) fn lose(&self, why: Lost) {
+        self.counters.lose(why, 1);
+    }
+}
+
+/// How a connection came to its end, as far as its exchanges care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Closed by either end.
+    Closed,
+    /// Reset by either end.
+    Reset,
+    /// The kernel gave it up, or nothing was heard of it for too long.
+    Timeout,
+    /// Another socket took its place; how it ended was not seen.
+    Replaced,
+    /// Sonde forgets it, for want of room.
+    Evicted,
+    /// Sonde stops.
+    Stopped,
+}
+
+/// What a parser makes of its connection after a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It goes on.
+    Stay,
+    /// Another protocol has taken over.
+    HandOver(Successor),
+    /// It is not this protocol.
+    Foreign,
+}
+
+/// Protocols that HTTP/1 hands a connection on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Successor {
+    /// The HTTP/2 preface was seen (RFC 9113, section 3.4).
+    Http2,
+    /// A tunnel, after a 2xx answer to CONNECT (RFC 9110, section 9.3.6).
+    Tunnel,
+    /// What a 101 response agreed on (RFC 9110, section 7.8).
+    Upgrade,
+}
+
+impl Parser {
+    /// For a connection of which nothing is known. `fresh`: it is seen from its first byte on.
+    #[must_use]
+    pub fn new(fresh: bool) -> Self {
+        Self::Http1(Box::new(Http1::new(fresh)))
+    }
+
+    /// Reads the next bytes of one direction.
+    pub fn segment(&mut self, segment: &Segment<'_>, direction: Direction, context: &mut Context<'_>) {
+        let verdict = match self {
+            Self::Http1(http1) => http1.segment(segment, direction, context),
+            Self::Ignored => return,
+        };
+        match verdict {
+            Verdict::Stay => {}
+            // The place where the next protocol's parser takes the connection.
+            Verdict::HandOver(Successor::Http2 | Successor::Tunnel | Successor::Upgrade)
+            | Verdict::Foreign => {
+                *self = Self::Ignored;
+            }
+        }
+    }
+
+    /// One direction carries no more bytes.
+    pub fn stream_ended(&mut self, direction: Direction, context: &mut Context<'_>) {
+        match self {
+            Self::Http1(http1) => http1.stream_ended(direction, context),
+            Self::Ignored => {}
+        }
+    }
+
+    /// The connection is over.
+    pub fn closed(&mut self, ending: Ending, context: &mut Context<'_>) {
+        match std::mem::replace(self, Self::Ignored) {
+            Self::Http1(mut http1) => http1.closed(ending, context),
+            Self::Ignored => {}
+        }
+    }
+
+    /// Nothing is open: forgetting the connection loses no exchange.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        match self {
+            Self::Http1(http1) => http1.is_idle(),
+            Self::Ignored => true,
+        }
+    }
+
+    /// Only the end of the connection is awaited, which for a unix socket nobody tells.
+    #[must_use]
+    pub fn awaits_close(&self) -> bool {
+        match self {
+            Self::Http1(http1) => http1.awaits_close(),
+            Self::Ignored => false,
+        }
+    }
+
+    /// Bytes kept for messages that came in pieces so far.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        match self {
+            Self::Http1(http1) => http1.buffered(),
+            Self::Ignored => 0,
+        }
+    }
+}
