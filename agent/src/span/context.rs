@@ -151,9 +151,9 @@ fn trim(mut value: &[u8]) -> &[u8] {
 
 fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    for (byte_out, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *byte_out = byte(*high, *low)?;
+    let (pairs, _) = digits.as_chunks::<2>();
+    for (out, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *out = byte(*high, *low)?;
     }
     Some(bytes)
 }

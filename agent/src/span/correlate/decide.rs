@@ -314,9 +314,9 @@ impl Correlator {
             self.linger_queue.push_back((self.now.saturating_add(self.config.parent_wait), id));
         }
         if stays {
-            self.nodes.release(id)
+            self.nodes.release(id);
         } else {
-            self.unfile(id)
+            self.unfile(id);
         }
         out.push(Finished { exchange, context, parent, confidence, start, end, tgid });
     }

@@ -72,11 +72,6 @@ impl End {
         self
     }
 
-    pub(super) fn at(mut self, position: u64) -> Self {
-        self.position = position;
-        self
-    }
-
     fn stamp(&self, index: usize) -> Stamp {
         let time = self.times[index];
         Stamp { time, arrival: time, tgid: self.tgid, tid: self.tids[index] }
@@ -205,18 +200,19 @@ impl Scene {
             correlator.scheduling(tgid, scheduling);
         }
         let mut outcome = Outcome { spans: vec![None; self.ends.len()], order: Vec::new(), correlator };
-        let mut ticked = 0;
         let mut now = 0;
         for (time, event) in records {
-            if time / MS > ticked {
-                ticked = time / MS;
-                outcome.step(time, |correlator, out| correlator.tick(time, out));
+            // The reader tells how far it is, in silence too.
+            while now > 0 && time > now + MS {
+                now += if time > now + 200 * MS { 100 * MS } else { MS };
+                outcome.step(now, |correlator, out| correlator.tick(now, out));
             }
+            outcome.step(time, |correlator, out| correlator.tick(time, out));
             now = time;
             outcome.step(time, |correlator, out| correlator.event(event, out));
         }
-        for _ in 0..5000 {
-            now += MS;
+        for _ in 0..50 {
+            now += 100 * MS;
             outcome.step(now, |correlator, out| correlator.tick(now, out));
         }
         outcome

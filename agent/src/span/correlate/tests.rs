@@ -40,3 +40,381 @@ fn a_chain_without_context_is_one_trace() {
     let scene = Scene::new(chain()).runs(NGINX, Scheduling::RunToCompletion);
     assert_chain(&scene.play());
 }
+
+#[test]
+fn in_whatever_order_the_spans_of_a_chain_end() {
+    let mut ends = chain();
+    // The callers are told of long after the service has answered.
+    for (index, end) in ends.iter_mut().enumerate() {
+        end.times[2] += (6 - index as u64) * 3_000 * MS;
+        end.times[3] += (6 - index as u64) * 3_000 * MS;
+    }
+    let outcome = Scene::new(ends).runs(NGINX, Scheduling::RunToCompletion).play();
+    assert_chain(&outcome);
+}
+
+#[test]
+fn the_two_ends_in_either_order() {
+    for late in [0, 50, 190] {
+        let mut ends = chain();
+        for end in ends.iter_mut().filter(|end| end.role == crate::conn::Role::Client) {
+            end.times[0] += late * US;
+            end.times[1] += late * US;
+        }
+        ends[2].connect = Some((MS + 90 * US, 20));
+        ends[4].connect = Some((MS + 190 * US, 31));
+        let outcome = Scene::new(ends).runs(NGINX, Scheduling::RunToCompletion).play();
+        assert_chain(&outcome);
+        for (client, server) in [(0, 1), (2, 3), (4, 5)] {
+            let (client, server) = (outcome.span(client), outcome.span(server));
+            assert!(client.start <= server.start && server.end <= client.end, "late by {late} us");
+        }
+    }
+}
+
+#[test]
+fn late_joins_and_unix_sockets() {
+    for (unix, late, known) in
+        [(false, false, false), (true, false, false), (true, true, false), (true, true, true)]
+    {
+        let mut ends = chain();
+        for end in &mut ends {
+            (end.unix, end.late, end.roles_known) = (unix, late, known);
+            if late && end.role == crate::conn::Role::Server {
+                end.position += 700;
+            }
+        }
+        assert_chain(&Scene::new(ends).runs(NGINX, Scheduling::RunToCompletion).play());
+    }
+}
+
+const GIVEN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn given_span(outcome: &Outcome, index: usize) -> bool {
+    outcome.span(index).context.span_id.0 == [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]
+}
+
+fn named_parent(outcome: &Outcome, index: usize) -> bool {
+    let parent = outcome.span(index).parent.as_ref().unwrap();
+    parent.is_remote && parent.span_id.0 == [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]
+}
+
+#[test]
+fn a_context_from_elsewhere_is_the_parent() {
+    let mut server = End::server(NGINX, 20, 1, us([0, 0, 100, 110])).carrying(GIVEN);
+    server.remote = true;
+    let outcome = Scene::new(vec![server]).play();
+    assert!(named_parent(&outcome, 0) && !given_span(&outcome, 0));
+    let context = &outcome.span(0).context;
+    assert_eq!(context.trace_id.0[..3], [0x0a, 0xf7, 0x65]);
+    assert_eq!(context.flags, 1);
+    assert_eq!(outcome.order, [(0, MS + 110 * US)], "at once");
+}
+
+#[test]
+fn a_malformed_context_is_none() {
+    let mut server = End::server(NGINX, 20, 1, us([0, 0, 100, 110])).carrying(&GIVEN.to_uppercase());
+    server.remote = true;
+    let outcome = Scene::new(vec![server]).play();
+    assert_eq!(outcome.parent(0), None);
+    assert_eq!(outcome.span(0).context.flags, 3, "sampled, and random by our own making");
+}
+
+#[test]
+fn a_context_that_the_caller_wrote_is_the_callers_span() {
+    let ends = vec![
+        End::client(CURL, 10, 1, us([0, 0, 200, 210])).carrying(GIVEN),
+        End::server(NGINX, 20, 1, us([50, 50, 100, 110])).carrying(GIVEN),
+    ];
+    for reversed in [0, 100] {
+        let mut ends = ends.clone();
+        ends[0].times[0] += reversed * US;
+        let outcome = Scene::new(ends).play();
+        assert!(given_span(&outcome, 0) && named_parent(&outcome, 1));
+        assert_eq!((outcome.parent(0), outcome.parent(1)), (None, Some(0)));
+    }
+}
+
+/// curl (not observed) -> nginx -> gunicorn -> service, all of which carry what curl wrote.
+fn passed_on() -> Vec<End> {
+    let mut ends = chain().split_off(1);
+    for end in &mut ends {
+        end.traceparent = Some(GIVEN.to_owned());
+    }
+    ends
+}
+
+#[test]
+fn a_context_that_is_passed_on_is_nobodys_span_here() {
+    for scheduling in [Scheduling::RunToCompletion, Scheduling::Moving] {
+        let outcome = Scene::new(passed_on()).runs(NGINX, scheduling).runs(GUNICORN, scheduling).play();
+        assert!(named_parent(&outcome, 0));
+        assert!((0..5).all(|index| !given_span(&outcome, index)));
+        let parents: Vec<_> = (1..5).map(|index| outcome.parent(index)).collect();
+        assert_eq!(parents, [Some(0), Some(1), Some(2), Some(3)]);
+    }
+}
+
+#[test]
+fn of_several_requests_in_one_trace_the_passed_on_parent_tells_which() {
+    let other = GIVEN.replace("b7ad", "aaaa");
+    let ends = vec![
+        End::server(NGINX, 20, 1, us([0, 0, 900, 910])).carrying(GIVEN),
+        End::server(NGINX, 20, 2, us([10, 10, 900, 910])).carrying(&other),
+        End::client(NGINX, 20, 3, us([20, 20, 100, 110])).carrying(GIVEN),
+        End::client(NGINX, 20, 4, us([30, 30, 120, 130])).carrying(&other),
+        End::client(NGINX, 20, 5, us([40, 40, 140, 150])).carrying(&GIVEN.replace("b7ad", "cccc")),
+    ];
+    let outcome = Scene::new(ends).runs(NGINX, Scheduling::Moving).play();
+    assert_eq!([2, 3, 4].map(|index| outcome.parent(index)), [Some(0), Some(1), None]);
+}
+
+#[test]
+fn a_context_sent_again_is_another_span() {
+    let ends = vec![
+        End::client(CURL, 10, 1, us([0, 0, 200, 210])).carrying(GIVEN),
+        End::server(NGINX, 20, 1, us([50, 50, 100, 110])).carrying(GIVEN),
+        End::client(CURL, 10, 2, us([300, 300, 500, 510])).carrying(GIVEN),
+        End::server(NGINX, 20, 2, us([350, 350, 400, 410])).carrying(GIVEN),
+    ];
+    let outcome = Scene::new(ends).play();
+    assert!(given_span(&outcome, 0) && !given_span(&outcome, 2));
+    assert_eq!([1, 3].map(|index| outcome.parent(index)), [Some(0), Some(2)]);
+    assert_eq!(outcome.span(0).context.trace_id, outcome.span(2).context.trace_id);
+}
+
+#[test]
+fn a_call_in_a_trace_of_its_own_hangs_on_nothing() {
+    let ends = vec![
+        End::server(NGINX, 20, 1, us([0, 0, 900, 910])),
+        End::client(NGINX, 20, 3, us([20, 20, 100, 110])).carrying(GIVEN),
+    ];
+    let outcome = Scene::new(ends).play();
+    assert!(given_span(&outcome, 1));
+    assert_eq!(outcome.parent(1), None);
+}
+
+#[test]
+fn a_process_that_serves_nothing_does_not_wait() {
+    let outcome = Scene::new(vec![End::client(CURL, 10, 1, us([0, 0, 200, 210]))]).play();
+    assert_eq!(outcome.order, [(0, MS + 210 * US)]);
+    assert_eq!(outcome.correlator.held(), 0);
+}
+
+#[test]
+fn a_server_waits_for_its_other_end_where_that_may_be_here() {
+    let server = End::server(NGINX, 20, 1, us([0, 0, 100, 110]));
+    let outcome = Scene::new(vec![server.clone()]).play();
+    assert!(outcome.order[0].1 >= 6 * MS);
+    let remote = End { remote: true, ..server };
+    assert_eq!(Scene::new(vec![remote]).play().order, [(0, MS + 110 * US)]);
+}
+
+#[test]
+fn a_server_that_reads_what_its_client_gave_up_on() {
+    let mut client = End::client(CURL, 10, 1, us([0, 0, 0, 1000]));
+    client.failure = Some(crate::proto::Failure::Timeout);
+    let server = End::server(NGINX, 20, 1, us([900_000, 900_000, 900_100, 900_110]));
+    let outcome = Scene::new(vec![client, server]).play();
+    assert_eq!(outcome.parent(1), Some(0));
+}
+
+#[test]
+fn an_answered_request_parents_nothing() {
+    let ends = vec![
+        End::server(GUNICORN, 31, 1, us([0, 0, 100, 110])),
+        End::client(GUNICORN, 31, 2, us([150, 150, 300, 310])),
+    ];
+    let outcome = Scene::new(ends).play();
+    assert_eq!(outcome.parent(1), None);
+}
+
+#[test]
+fn a_process_whose_responses_come_from_other_threads_has_no_thread_keys() {
+    // Thread 31 reads a request and does not answer it; the call is another's.
+    let mut moved = End::server(GUNICORN, 31, 1, us([0, 0, 500, 510]));
+    moved.tids[2..].fill(32);
+    let ends = vec![
+        moved,
+        End::server(GUNICORN, 33, 2, us([10, 10, 600, 610])),
+        End::client(GUNICORN, 33, 3, us([20, 20, 100, 110])),
+        End::server(GUNICORN, 33, 4, us([1000, 1000, 1500, 1510])),
+        End::server(GUNICORN, 34, 5, us([1000, 1000, 1500, 1510])),
+        End::client(GUNICORN, 33, 6, us([1100, 1100, 1200, 1210])),
+    ];
+    let outcome = Scene::new(ends).play();
+    assert_eq!([2, 5].map(|index| outcome.parent(index)), [None, None]);
+}
+
+#[test]
+fn an_event_loop_has_no_thread_keys() {
+    let ends = vec![
+        End::server(GUNICORN, 31, 1, us([0, 0, 500, 510])),
+        End::client(GUNICORN, 31, 2, us([10, 10, 400, 410])),
+        End::server(GUNICORN, 31, 3, us([20, 20, 600, 610])),
+        End::client(GUNICORN, 31, 4, us([30, 30, 200, 210])),
+        // This one is for the first request, whatever the thread read last.
+        End::client(GUNICORN, 31, 5, us([420, 420, 450, 460])),
+    ];
+    let outcome = Scene::new(ends).play();
+    assert!([3, 4].iter().all(|&index| outcome.parent(index).is_none()));
+}
+
+#[test]
+fn a_guessed_parent_says_so() {
+    let ends = vec![
+        End::server(GUNICORN, 31, 1, us([0, 0, 500, 510])),
+        End::client(GUNICORN, 77, 2, us([10, 10, 400, 410])),
+    ];
+    let outcome = Scene::new(ends).play();
+    assert_eq!((outcome.parent(1), outcome.span(1).confidence), (Some(0), Some("single_open")));
+    assert!(!outcome.span(1).parent.as_ref().unwrap().is_remote);
+}
+
+#[test]
+fn a_process_that_calls_itself() {
+    for late in [0, 60] {
+        let ends = vec![
+            End::server(GUNICORN, 31, 1, us([0, 0, 900, 910])),
+            End::client(GUNICORN, 31, 2, us([10 + late, 10 + late, 800, 810])),
+            End::server(GUNICORN, 32, 2, us([40, 40, 700, 710])),
+        ];
+        let outcome = Scene::new(ends).play();
+        assert_eq!([0, 1, 2].map(|index| outcome.parent(index)), [None, Some(0), Some(1)]);
+    }
+}
+
+#[test]
+fn a_connection_opened_for_one_request_and_used_for_another() {
+    // Thread 31 opens the connection for the first request, and writes the second one's on it.
+    let mut call = End::client(GUNICORN, 31, 2, us([600, 600, 700, 710]));
+    call.connect = Some((MS + 10 * US, 31));
+    let ends = vec![
+        End::server(GUNICORN, 31, 1, us([0, 0, 400, 410])),
+        End::server(GUNICORN, 31, 3, us([500, 500, 900, 910])),
+        call,
+    ];
+    let outcome = Scene::new(ends).play();
+    assert_eq!(outcome.parent(2), None);
+}
+
+#[test]
+fn a_head_in_pieces_between_a_request_and_a_call_speaks_against_it() {
+    let mut slow = End::server(NGINX, 20, 3, us([15, 700, 800, 810]));
+    slow.begun = Some(MS + 700 * US);
+    let ends = vec![
+        End::server(NGINX, 20, 1, us([0, 0, 900, 910])),
+        End::client(NGINX, 20, 2, us([20, 20, 100, 110])),
+        slow,
+    ];
+    let outcome = Scene::new(ends).runs(NGINX, Scheduling::RunToCompletion).play();
+    assert!(outcome.span(1).parent.is_none() || outcome.span(1).confidence.is_some());
+}
+
+#[test]
+fn past_the_limit_the_oldest_are_decided() {
+    let server = End::server(GUNICORN, 31, 1, us([0, 0, 90_000, 90_010]));
+    let mut ends = vec![End { remote: true, ..server }];
+    for index in 0..100 {
+        ends.push(End::client(
+            GUNICORN,
+            50,
+            2 + index,
+            us([10, 10, 20, 21]).map(|time| time + u64::from(index) * 30 * US),
+        ));
+    }
+    let mut scene = Scene::new(ends);
+    scene.config.max_waiting = 10;
+    let counters = std::sync::Arc::clone(&scene.counters);
+    let outcome = scene.play();
+    assert!(outcome.order[0].1 < 3 * MS);
+    assert_eq!(counters.lost(crate::telemetry::Lost::WaitingFull), 90);
+    // What was known then: they lay inside the only open request.
+    assert_eq!(outcome.parent(1), Some(0));
+}
+
+#[test]
+fn a_request_that_does_not_end_is_not_waited_for_for_ever() {
+    let ends = vec![
+        End::server(GUNICORN, 31, 1, us([0, 0, 100_000_000, 100_000_010])),
+        End::client(GUNICORN, 31, 2, us([10, 10, 20, 21])),
+        End::server(SERVICE, 41, 2, us([12, 12, 17, 18])),
+    ];
+    let outcome = Scene::new(ends).play();
+    let seconds: Vec<_> = outcome.order.iter().map(|&(index, time)| (index, time / 1_000_000_000)).collect();
+    assert_eq!(seconds, [(1, 30), (2, 30), (0, 100)]);
+    assert_eq!((outcome.parent(1), outcome.parent(2)), (Some(0), Some(1)));
+}
+
+#[test]
+fn flush_leaves_nothing_that_has_ended() {
+    let counters = std::sync::Arc::default();
+    let mut correlator = super::Correlator::new(super::CorrelatorConfig::default(), counters);
+    let mut out = Vec::new();
+    for (index, end) in chain().iter().enumerate().skip(2) {
+        for (_, event) in end.events(crate::proto::ExchangeId(index as u64)) {
+            correlator.event(event, &mut out);
+        }
+    }
+    correlator.flush(&mut out);
+    assert_eq!(out.len(), 4);
+}
+
+#[test]
+fn a_replay_gives_the_same_spans() {
+    let play = || {
+        let outcome = Scene::new(chain()).runs(NGINX, Scheduling::RunToCompletion).play();
+        (0..6)
+            .map(|index| (outcome.span(index).context.clone(), outcome.span(index).parent.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(play(), play());
+}
+
+/// Run with optimisation: `cargo test --release -p sonde cost_per_exchange -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_per_exchange() {
+    let counters = std::sync::Arc::default();
+    let mut correlator = super::Correlator::new(super::CorrelatorConfig::default(), counters);
+    correlator.scheduling(NGINX, Scheduling::RunToCompletion);
+    // A load generator and a server, both observed, 300,000 exchanges per second in 64 connections.
+    let mut events = Vec::new();
+    for index in 0..200_000_u64 {
+        let (start, conn) = (MS + index * 3300, (index % 64) as u32);
+        let position = index / 64 * 100;
+        let client = End::client(CURL, 10, conn, [start, start, start + 150 * US, start + 150 * US]);
+        let server = End::server(NGINX, 20, conn, [20, 20, 100, 100].map(|time| start + time * US));
+        for (offset, mut end) in [client, server].into_iter().enumerate() {
+            end.position = position;
+            events.extend(end.events(crate::proto::ExchangeId(index * 2 + offset as u64 + 1)));
+        }
+    }
+    events.sort_by_key(|(time, _)| *time);
+    let count = events.len() / 4;
+    let mut out = Vec::new();
+    let clock = crate::span::Clock { unix_offset: 0 };
+    let started = std::time::Instant::now();
+    let mut held = 0;
+    let (mut finished, mut building) = (0, std::time::Duration::ZERO);
+    for (_, event) in events {
+        correlator.event(event, &mut out);
+        if out.len() > 1000 {
+            held = held.max(correlator.held());
+            let begun = std::time::Instant::now();
+            for done in out.drain(..) {
+                let process = crate::span::ProcessId { tgid: done.tgid, started: 0 };
+                std::hint::black_box(crate::span::build(done, &clock, process));
+                finished += 1;
+            }
+            building += begun.elapsed();
+        }
+    }
+    let correlating = started.elapsed() - building;
+    println!("{count} exchanges, {finished} spans, {held} held at most");
+    println!(
+        "correlate {} ns, build {} ns each",
+        correlating.as_nanos() / count as u128,
+        building.as_nanos() / finished
+    );
+}
