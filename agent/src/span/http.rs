@@ -38,7 +38,7 @@ pub(super) fn describe(
         SpanKind::Server => call.forwarded_proto.as_deref().or(target.scheme),
         SpanKind::Client => target.scheme,
     };
-    let scheme = scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http").to_ascii_lowercase();
+    let scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
     let host =
         target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
     match kind {
@@ -84,7 +84,7 @@ fn serve(
     let port = named
         .and_then(|host| host.port)
         .or_else(|| if call.forwarded_proto.is_some() { default_port(scheme) } else { port_of(local) });
-    attributes.text(key::URL_SCHEME, scheme.to_owned());
+    attributes.text(key::URL_SCHEME, lower(scheme));
     attributes.text_if(key::SERVER_ADDRESS, named.map(|host| host.name.clone().into_owned()));
     attributes.number_if(key::SERVER_PORT, port);
     if let Some(client) = call.forwarded_for.as_deref().and_then(forwarded) {
@@ -106,9 +106,35 @@ fn network(ends: &Ends, attributes: &mut Attributes) {
 
 fn text_of(address: &Address) -> Option<String> {
     match address {
-        Address::Inet(address) => Some(address.ip().to_string()),
+        Address::Inet(address) => Some(ip_text(address.ip())),
         Address::Unix(path) => Some(path.to_string()).filter(|path| !path.is_empty()),
     }
+}
+
+/// Every span of an IPv4 connection has at least two addresses, and the standard formatter takes most of the time of
+/// making a span.
+fn ip_text(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip else { return ip.to_string() };
+    let mut text = String::with_capacity(15);
+    for (index, octet) in ip.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push('.');
+        }
+        if octet >= 100 {
+            text.push(char::from(b'0' + octet / 100));
+        }
+        if octet >= 10 {
+            text.push(char::from(b'0' + octet / 10 % 10));
+        }
+        text.push(char::from(b'0' + octet % 10));
+    }
+    text
+}
+
+/// Schemes are compared and shown in lower case (RFC 3986, section 3.1).
+fn lower(scheme: &str) -> Cow<'static, str> {
+    let common = ["http", "https", "ws", "wss"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known));
+    common.map_or_else(|| Cow::Owned(scheme.to_ascii_lowercase()), Cow::Borrowed)
 }
 
 const fn port_of(address: &Address) -> Option<u16> {

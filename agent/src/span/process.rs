@@ -97,6 +97,8 @@ impl Process {
 
     pub(super) fn schedule(&mut self, scheduling: Scheduling) {
         self.scheduling = scheduling;
+        // Whoever is told of now is not the one that has ended.
+        self.gone = false;
         if !self.watches_threads() {
             self.threads = HashMap::default();
         }

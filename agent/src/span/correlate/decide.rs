@@ -157,7 +157,8 @@ impl Correlator {
             if node == id {
                 return true;
             }
-            let Some(above) = self.nodes.find(node) else { return false };
+            // What is above a span that has its trace does not change any more.
+            let Some(above) = self.nodes.find(node).filter(|above| !above.linked) else { return false };
             link = above.link;
         }
         true
@@ -241,20 +242,24 @@ impl Correlator {
     /// Gives an exchange its trace where that is known by now, emits it where it has ended, and goes on with those below.
     pub(super) fn settle(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
         self.take_trace(id);
-        let mut next = vec![id];
-        while let Some(id) = next.pop() {
-            let Some(node) = self.nodes.find_mut(id) else { continue };
-            let ready = node.linked && node.end.is_some() && !node.emitted;
-            if node.trace.is_some() {
-                // Before this one may be forgotten.
-                for below in std::mem::take(&mut node.below) {
-                    self.take_trace(below);
-                    next.push(below);
+        // Allocates only where something hangs below.
+        let mut next = Vec::new();
+        let mut current = Some(id);
+        while let Some(id) = current {
+            if let Some(node) = self.nodes.find_mut(id) {
+                let ready = node.linked && node.end.is_some() && !node.emitted;
+                if node.trace.is_some() && !node.below.is_empty() {
+                    // Before this one may be forgotten.
+                    for below in std::mem::take(&mut node.below) {
+                        self.take_trace(below);
+                        next.push(below);
+                    }
+                }
+                if ready {
+                    self.emit(id, out);
                 }
             }
-            if ready {
-                self.emit(id, out);
-            }
+            current = next.pop();
         }
     }
 

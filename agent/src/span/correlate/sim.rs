@@ -570,7 +570,8 @@ fn exchanges_that_were_never_seen() {
         let looping = Service::new(Runtime::Loop, 3, Some(2));
         for middle in [app, moving, looping] {
             for lost in [5, 100, 500] {
-                let trial = Trial { lost, ..Trial::of(vec![proxy(), middle, PLAIN], concurrency) };
+                let services = vec![proxy(), middle, PLAIN];
+                let trial = Trial { lost, requests: 120, ..Trial::of(services, concurrency) };
                 trial.run(&format!("{lost} of 1000 lost"), seed);
             }
         }

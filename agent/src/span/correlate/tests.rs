@@ -371,50 +371,109 @@ fn a_replay_gives_the_same_spans() {
     assert_eq!(play(), play());
 }
 
+#[test]
+fn a_head_that_came_slowly_still_finds_its_other_end() {
+    let mut ends = chain();
+    ends.truncate(2);
+    // The server has read the last piece before the client's call returns.
+    ends[0].begun = Some(MS + 8000 * US);
+    ends[1].begun = Some(MS + 7900 * US);
+    let outcome = Scene::new(ends).play();
+    assert_eq!(outcome.parent(1), Some(0));
+}
+
+#[test]
+fn a_service_that_calls_itself_a_hundred_times_deep() {
+    let mut ends = vec![End::client(CURL, 10, 1, us([0, 0, 90_000, 90_010]))];
+    for depth in 1..=100_u32 {
+        let (start, end) = (u64::from(depth) * 100, 90_000 - u64::from(depth) * 100);
+        ends.push(End::server(GUNICORN, 100 + depth, depth, us([start, start, end + 50, end + 60])));
+        ends.push(End::client(GUNICORN, 100 + depth, depth + 1, us([start + 20, start + 20, end, end + 10])));
+    }
+    ends.pop();
+    let outcome = Scene::new(ends).play();
+    assert!((1..200).all(|index| outcome.parent(index) == Some(index - 1)));
+}
+
+#[test]
+fn a_process_id_that_is_used_again_begins_anew() {
+    let counters = std::sync::Arc::default();
+    let mut correlator = super::Correlator::new(super::CorrelatorConfig::default(), counters);
+    let mut out = Vec::new();
+    let mut play = |correlator: &mut super::Correlator, first: u64, ends: &[End]| {
+        let id = crate::proto::ExchangeId;
+        let mut events: Vec<_> = ends.iter().zip(first..).flat_map(|(end, at)| end.events(id(at))).collect();
+        events.sort_by_key(|(time, _)| *time);
+        events.into_iter().for_each(|(_, event)| correlator.event(event, &mut out));
+        correlator.flush(&mut out);
+        let span = out.drain(..).find(|done| done.exchange.opening.role == crate::conn::Role::Client);
+        span.and_then(|span| span.parent).is_some()
+    };
+    // Shows that its threads say nothing.
+    let mut moved = End::server(GUNICORN, 31, 1, us([0, 0, 100, 110]));
+    moved.tids[3] = 32;
+    play(&mut correlator, 1, &[moved]);
+    // Two requests at once, so that only the thread can tell.
+    let call = |conn, at: u64| {
+        vec![
+            End::server(GUNICORN, 31, conn, us([at, at, at + 300, at + 310])),
+            End::server(GUNICORN, 32, conn + 1, us([at + 1, at + 1, at + 300, at + 310])),
+            End::client(GUNICORN, 31, conn + 2, us([at + 10, at + 10, at + 200, at + 210])),
+        ]
+    };
+    assert!(!play(&mut correlator, 10, &call(2, 1000)));
+    correlator.process_ended(GUNICORN);
+    assert!(play(&mut correlator, 20, &call(5, 2000)));
+}
+
 /// Run with optimisation: `cargo test --release -p sonde cost_per_exchange -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn cost_per_exchange() {
+    use std::time::{Duration, Instant};
     let counters = std::sync::Arc::default();
     let mut correlator = super::Correlator::new(super::CorrelatorConfig::default(), counters);
     correlator.scheduling(NGINX, Scheduling::RunToCompletion);
-    // A load generator and a server, both observed, 300,000 exchanges per second in 64 connections.
-    let mut events = Vec::new();
-    for index in 0..200_000_u64 {
-        let (start, conn) = (MS + index * 3300, (index % 64) as u32);
-        let position = index / 64 * 100;
-        let client = End::client(CURL, 10, conn, [start, start, start + 150 * US, start + 150 * US]);
-        let server = End::server(NGINX, 20, conn, [20, 20, 100, 100].map(|time| start + time * US));
-        for (offset, mut end) in [client, server].into_iter().enumerate() {
-            end.position = position;
-            events.extend(end.events(crate::proto::ExchangeId(index * 2 + offset as u64 + 1)));
-        }
-    }
-    events.sort_by_key(|(time, _)| *time);
-    let count = events.len() / 4;
-    let mut out = Vec::new();
+    let (mut out, mut correlating, mut building) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+    let (mut count, mut finished) = (0, 0);
     let clock = crate::span::Clock { unix_offset: 0 };
-    let started = std::time::Instant::now();
-    let mut held = 0;
-    let (mut finished, mut building) = (0, std::time::Duration::ZERO);
-    for (_, event) in events {
-        correlator.event(event, &mut out);
-        if out.len() > 1000 {
-            held = held.max(correlator.held());
-            let begun = std::time::Instant::now();
-            for done in out.drain(..) {
-                let process = crate::span::ProcessId { tgid: done.tgid, started: 0 };
-                std::hint::black_box(crate::span::build(done, &clock, process));
-                finished += 1;
+    // A load generator and a server, both observed, 300,000 exchanges per second on 64 connections: rounds of all
+    // connections, so that the events are as fresh as the parsers would hand them on.
+    for round in 0..5000_u64 {
+        let mut events = Vec::new();
+        for conn in 0..64_u32 {
+            let index = round * 64 + u64::from(conn);
+            let start = MS + index * 3300;
+            let client = End::client(CURL, 10, conn, [start, start, start + 150 * US, start + 150 * US]);
+            let server = End::server(NGINX, 20, conn, [20, 20, 100, 100].map(|time| start + time * US));
+            for (offset, mut end) in [client, server].into_iter().enumerate() {
+                end.position = round * 100;
+                events.extend(end.events(crate::proto::ExchangeId(index * 2 + offset as u64 + 1)));
             }
-            building += begun.elapsed();
         }
+        events.sort_by_key(|(time, _)| *time);
+        count += events.len() / 4;
+        let begun = Instant::now();
+        for (_, event) in events {
+            correlator.event(event, &mut out);
+        }
+        correlating += begun.elapsed();
+        finished += out.len();
+        let begun = Instant::now();
+        for done in out.drain(..) {
+            let process = crate::span::ProcessId { tgid: done.tgid, started: 0 };
+            std::hint::black_box(crate::span::build(done, &clock, process));
+        }
+        building += begun.elapsed();
     }
-    let correlating = started.elapsed() - building;
-    println!("{count} exchanges, {finished} spans, {held} held at most");
+    println!(
+        "{count} exchanges, {finished} spans, {} held, {} bytes a node",
+        correlator.held(),
+        size_of::<super::Node>()
+    );
     println!(
         "correlate {} ns, build {} ns each",
         correlating.as_nanos() / count as u128,
-        building.as_nanos() / finished
+        building.as_nanos() / finished as u128
     );
 }

@@ -1,4 +1,4 @@
-use super::{Host, Target, forwarded, full_url, redact};
+use super::{Host, Target, forwarded, full_url, ip_text, redact};
 
 #[test]
 fn targets() {
@@ -91,4 +91,13 @@ fn forwarded_addresses() {
     ] {
         assert_eq!(forwarded(element).as_deref(), expect, "{element}");
     }
+}
+
+#[test]
+fn addresses_read_as_they_are_written() {
+    for octet in 0..=u8::MAX {
+        let ip = std::net::IpAddr::from([octet, 255 - octet, octet / 2, 9]);
+        assert_eq!(ip_text(ip), ip.to_string());
+    }
+    assert_eq!(ip_text("2001:db8::1".parse().unwrap()), "2001:db8::1");
 }
