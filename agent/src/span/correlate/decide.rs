@@ -195,6 +195,7 @@ impl Correlator {
     fn evidence(&self, id: ExchangeId, node: &Node, process: &Process, forced: bool) -> Evidence {
         let served = |server: ExchangeId| -> Option<Served> { Some(self.nodes.find(server)?.served(server)) };
         let thread = node.thread.and_then(|candidate| served(candidate.server));
+        let lossy = self.last_loss.is_some_and(|loss| loss.saturating_add(LOSS_SHADOW) >= node.begin.time);
         let begin = match process.scheduling {
             Scheduling::RunToCompletion => node.begin,
             _ => node.first,
@@ -207,13 +208,14 @@ impl Correlator {
             single: node.single.and_then(served),
             thread_serves: process.thread(node.first.tid).is_some_and(|thread| thread.serves),
             scheduling: process.scheduling,
-            trusted: process.trusted,
+            // Where records are missing, so may be those that speak against the threads.
+            trusted: process.trusted && (!lossy || process.is_proven()),
             settled: node.settled
                 || if forced { process.has_stayed() } else { process.is_proven() }
                 || thread.is_some_and(|server| {
                     !process.others_open(node.first.time, server.id) && server.end.is_some()
                 }),
-            lossy: self.last_loss.is_some_and(|loss| loss.saturating_add(LOSS_SHADOW) >= node.begin.time),
+            lossy,
             forced,
         }
     }
