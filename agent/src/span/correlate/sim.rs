@@ -532,6 +532,17 @@ fn threads_that_requests_move_between() {
     }
 }
 
+/// Before a process has shown that its threads say nothing, they must not be believed either.
+#[test]
+fn the_first_requests_of_a_process() {
+    for seed in 0..240 {
+        let (concurrency, stays) = ([2, 3, 4, 8][seed as usize % 4], [50, 80, 95][seed as usize / 4 % 3]);
+        let go = Service::new(Runtime::Moving { threads: 3, stays }, 3, Some(1));
+        let trial = Trial { requests: 12, ..Trial::of(vec![go, PLAIN], concurrency) };
+        trial.run("first requests", 1000 + seed);
+    }
+}
+
 #[test]
 fn calls_handed_to_other_threads() {
     for (seed, concurrency) in SEEDS.zip([1, 2, 4, 8, 16]) {

@@ -261,6 +261,45 @@ fn an_event_loop_has_no_thread_keys() {
 }
 
 #[test]
+fn two_requests_at_once_on_a_thread_leave_their_calls_alone() {
+    // That the first breaks off keeps it from speaking against the thread.
+    let mut first = End::server(GUNICORN, 31, 1, us([0, 0, 500, 510]));
+    first.failure = Some(crate::proto::Failure::Closed);
+    let ends = vec![
+        first,
+        End::server(GUNICORN, 31, 3, us([20, 20, 600, 610])),
+        End::client(GUNICORN, 31, 4, us([30, 30, 200, 210])),
+    ];
+    assert_eq!(Scene::new(ends).play().parent(2), None);
+}
+
+#[test]
+fn a_proxy_that_connects_again_after_a_refusal_nobody_saw() {
+    let ends = vec![
+        End::server(NGINX, 20, 1, us([0, 0, 900, 910])),
+        End::server(NGINX, 20, 2, us([50, 50, 800, 810])),
+        End::client(NGINX, 20, 3, us([60, 60, 700, 710])),
+        // For the first request; what the thread did last was to call for the second.
+        End::client(NGINX, 20, 4, us([70, 70, 600, 610])),
+    ];
+    let outcome = Scene::new(ends).runs(NGINX, Scheduling::RunToCompletion).play();
+    assert_eq!([2, 3].map(|index| outcome.parent(index)), [Some(1), None]);
+}
+
+#[test]
+fn a_proxy_that_takes_its_time_is_not_believed() {
+    for (wait, expect) in [(4_900, Some(0)), (5_100, None)] {
+        let ends = vec![
+            End::server(NGINX, 20, 1, us([0, 0, 90_000, 90_010])),
+            End::server(NGINX, 21, 2, us([0, 0, 90_000, 90_010])),
+            End::client(NGINX, 20, 3, us([wait, wait, 70_000, 71_000])),
+        ];
+        let outcome = Scene::new(ends).runs(NGINX, Scheduling::RunToCompletion).play();
+        assert_eq!(outcome.parent(2), expect, "{wait} us");
+    }
+}
+
+#[test]
 fn a_guessed_parent_says_so() {
     let ends = vec![
         End::server(GUNICORN, 31, 1, us([0, 0, 500, 510])),
