@@ -1,8 +1,21 @@
 //! Spans: how exchanges become them, which context they carry, and whose children they are.
 
+pub mod build;
+pub mod context;
+mod contexts;
+pub mod correlate;
+mod http;
+mod ids;
+pub mod join;
 mod model;
+mod node;
+pub mod parent;
+mod process;
 mod scheduling;
+mod thread;
 
+pub use build::{Clock, build};
+pub use correlate::{Correlator, CorrelatorConfig, Finished};
 pub use model::{
     Attribute, AttributeValue, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind, SpanStatus,
     TraceId,

@@ -1,0 +1,346 @@
+//! From exchanges to spans with a context and a parent: finds the other end of an exchange ([`super::join`]), decides
+//! whose child a call is ([`super::parent`]), and holds every exchange until its own span and those above are decided.
+//!
+//! Waiting is counted in record time, and bounded:
+//! - a server exchange waits for its other end [`CorrelatorConfig::join_wait`] past its beginning, and not at all where
+//!   its request names its parent, or where it can have no other end on this node;
+//! - a call waits for the requests that may be its parent, [`CorrelatorConfig::parent_wait`] past its own beginning at most;
+//! - an exchange waits for those above it, which end their own waiting as above;
+//! - at [`CorrelatorConfig::max_waiting`] exchanges or [`CorrelatorConfig::max_waiting_bytes`] the oldest undecided are
+//!   decided with what is known, and counted as [`Lost::WaitingFull`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::contexts::Contexts;
+use super::ids::Ids;
+use super::join::Joins;
+use super::node::{Candidate, Link, Node, Nodes, Trace};
+use super::process::Process;
+use super::thread::{Mark, Reading};
+use super::{ParentContext, Scheduling, SpanContext, parent};
+use crate::conn::{Nanos, Role, Stamp};
+use crate::proto::{Event, Exchange, ExchangeId, Milestone};
+use crate::telemetry::{Counters, Lost};
+
+mod begin;
+mod decide;
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+/// Processes with state at most; at the limit idle ones are forgotten, those whose scheduling was told last.
+const PROCESSES: usize = 16_384;
+
+/// Calls that broke off before their other end read the request, kept as its parent at most; at the limit the oldest goes.
+const LINGERING: usize = 4096;
+
+/// Bounds of the correlator, and the seed of its ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorrelatorConfig {
+    /// Ids are a function of this and of the exchange: random for a live run, that of the recording for a replay.
+    pub seed: u64,
+    /// How long a server exchange waits for its other end's record once its own head is known.
+    pub join_wait: Nanos,
+    /// How long a call waits for other requests of its process to show how its threads work.
+    pub settle_wait: Nanos,
+    /// How long a call waits for the requests that may be its parent, from its beginning.
+    pub parent_wait: Nanos,
+    /// Ended exchanges that wait at most.
+    pub max_waiting: usize,
+    /// Bytes in them at most, estimated.
+    pub max_waiting_bytes: usize,
+}
+
+impl Default for CorrelatorConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            join_wait: 5_000_000,
+            settle_wait: 250_000_000,
+            parent_wait: 30_000_000_000,
+            max_waiting: 32_768,
+            max_waiting_bytes: 32 << 20,
+        }
+    }
+}
+
+/// An exchange with everything that its span needs from others.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The exchange.
+    pub exchange: Box<Exchange>,
+    /// Its span's identity.
+    pub context: SpanContext,
+    /// The span above.
+    pub parent: Option<ParentContext>,
+    /// What the parent rests on where it is a guess (`sonde.parent.confidence`).
+    pub confidence: Option<&'static str>,
+    /// Start of the span, on the kernel's clock.
+    pub start: Nanos,
+    /// End of the span, not before `start`.
+    pub end: Nanos,
+    /// The process whose span it is.
+    pub tgid: u32,
+}
+
+/// Turns events into finished exchanges. Functional: its clock is the largest stamp it has seen or was told.
+#[derive(Debug)]
+pub struct Correlator {
+    config: CorrelatorConfig,
+    counters: Arc<Counters>,
+    ids: Ids,
+    now: Nanos,
+    nodes: Nodes,
+    joins: Joins,
+    contexts: Contexts,
+    processes: HashMap<u32, Process, FixedState>,
+    /// Server exchanges in the order in which they stop waiting for their other end.
+    join_queue: VecDeque<(Nanos, ExchangeId)>,
+    /// Calls that wait for their process to settle.
+    settle_queue: VecDeque<(Nanos, ExchangeId)>,
+    /// Undecided calls.
+    parent_queue: VecDeque<(Nanos, ExchangeId)>,
+    /// Emitted calls that are kept for their other end.
+    linger_queue: VecDeque<(Nanos, ExchangeId)>,
+    undecided: usize,
+    waiting: usize,
+    waiting_bytes: usize,
+    /// Records lost so far, and when that last rose.
+    losses: u64,
+    last_loss: Option<Nanos>,
+}
+
+impl Correlator {
+    /// An empty one.
+    #[must_use]
+    pub fn new(config: CorrelatorConfig, counters: Arc<Counters>) -> Self {
+        Self {
+            ids: Ids::new(config.seed),
+            contexts: Contexts::new(config.seed),
+            config,
+            counters,
+            now: 0,
+            nodes: Nodes::default(),
+            joins: Joins::default(),
+            processes: HashMap::default(),
+            join_queue: VecDeque::new(),
+            settle_queue: VecDeque::new(),
+            parent_queue: VecDeque::new(),
+            linger_queue: VecDeque::new(),
+            undecided: 0,
+            waiting: 0,
+            waiting_bytes: 0,
+            losses: 0,
+            last_loss: None,
+        }
+    }
+
+    /// Takes one event; exchanges whose spans are decided by it go to `out`.
+    pub fn event(&mut self, event: Event, out: &mut Vec<Finished>) {
+        match event {
+            Event::Begin(opening) => {
+                self.advance(opening.first.time);
+                match opening.role {
+                    Role::Server => self.begin_server(&opening, out),
+                    Role::Client => self.begin_client(&opening, out),
+                }
+            }
+            Event::Milestone { id, what, stamp } => {
+                self.advance(stamp.time);
+                self.milestone(id, what, stamp);
+            }
+            Event::End(exchange) => {
+                let last =
+                    exchange.response.map_or(exchange.request.last.time, |response| response.last.time);
+                self.advance(last);
+                self.end(exchange, out);
+            }
+        }
+        self.expire(out);
+    }
+
+    /// Says how a process runs its requests. Until then that is [`Scheduling::Unknown`].
+    pub fn scheduling(&mut self, tgid: u32, scheduling: Scheduling) {
+        self.process(tgid).schedule(scheduling);
+    }
+
+    /// A process has ended; its id may be used again.
+    pub fn process_ended(&mut self, tgid: u32) {
+        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        process.gone = true;
+        if process.is_idle() {
+            self.processes.remove(&tgid);
+        }
+    }
+
+    /// Says that all records up to `now` have been seen.
+    pub fn tick(&mut self, now: Nanos, out: &mut Vec<Finished>) {
+        self.advance(now);
+        let lost = [Lost::RingFull, Lost::BadRecord, Lost::KernelStateFull, Lost::ConnectionsFull];
+        let losses = lost.iter().map(|&why| self.counters.lost(why)).sum();
+        if losses != self.losses {
+            self.losses = losses;
+            self.last_loss = Some(self.now);
+        }
+        self.expire(out);
+    }
+
+    /// Decides everything that waits with what is known. Exchanges that have not ended stay.
+    pub fn flush(&mut self, out: &mut Vec<Finished>) {
+        while let Some((_, id)) = self.parent_queue.pop_front() {
+            self.decide(id, true, out);
+        }
+        while let Some((_, id)) = self.join_queue.pop_front() {
+            self.stop_joining(id, out);
+        }
+        self.settle_queue.clear();
+    }
+
+    /// Exchanges held: open, waiting, or kept for others.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn advance(&mut self, time: Nanos) {
+        self.now = self.now.max(time);
+    }
+
+    fn process(&mut self, tgid: u32) -> &mut Process {
+        if self.processes.len() >= PROCESSES && !self.processes.contains_key(&tgid) {
+            self.processes
+                .retain(|_, process| !process.is_idle() || process.scheduling != Scheduling::Unknown);
+            if self.processes.len() >= PROCESSES {
+                self.processes.retain(|_, process| !process.is_idle());
+            }
+        }
+        self.processes.entry(tgid).or_default()
+    }
+
+    fn milestone(&mut self, id: ExchangeId, what: Milestone, stamp: Stamp) {
+        let Some(node) = self.nodes.find_mut(id) else { return };
+        let (role, tgid, before) = (node.role, node.tgid, node.requested);
+        match what {
+            Milestone::Requested => node.requested = stamp,
+            Milestone::Responding => node.responding = Some(stamp),
+        }
+        if role == Role::Client {
+            self.mark_call(id, Some(stamp), what == Milestone::Responding);
+            return;
+        }
+        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        let read = what == Milestone::Requested;
+        if stamp != before {
+            process.mark(stamp, |time| Mark { time, owner: id, served: true, read });
+        }
+        let Some(thread) = process.watch(before.tid, stamp.time) else { return };
+        match what {
+            Milestone::Responding => drop(thread.leaves(id)),
+            Milestone::Requested if stamp.tid == before.tid => thread.completes(id),
+            Milestone::Requested => {
+                let moved = thread.leaves(id);
+                if let (Some(reading), Some(thread)) = (moved, process.watch(stamp.tid, stamp.time)) {
+                    thread.reads(Reading { complete: true, ..reading }).for_each(drop);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, exchange: Box<Exchange>, out: &mut Vec<Finished>) {
+        let id = exchange.opening.id;
+        let now = self.now;
+        let Some(node) = self.nodes.find_mut(id).filter(|node| node.end.is_none()) else { return };
+        let last = exchange.response.map_or(exchange.request.last, |response| response.last);
+        node.failed = exchange.failure.is_some();
+        node.requested = exchange.request.last;
+        node.responding = exchange.response.map(|response| response.first).or(node.responding);
+        // What broke off did so when that was noticed, long after its last byte perhaps.
+        let end = if node.failed { Stamp { time: now, ..last } } else { last };
+        node.end = Some(end);
+        let (role, tgid, first, shared) = (node.role, node.tgid, node.first, node.shared);
+        let (other, key) = (node.other, node.keys.filter(|_| node.filed).map(|keys| keys.own));
+        self.waiting += 1;
+        self.waiting_bytes += weight(&exchange);
+        if let Some(key) = key {
+            self.joins.ended(id, key, end.time);
+        }
+        if let (Some(response), Some(other)) =
+            (exchange.response, other.and_then(|other| self.nodes.find_mut(other)))
+        {
+            other.other_end = Some(response.last.time);
+        }
+        let mut calls = Vec::new();
+        if let Some(node) = self.nodes.find_mut(id) {
+            calls = std::mem::take(&mut node.calls);
+            node.exchange = Some(exchange);
+        }
+        match role {
+            Role::Server => self.served(id, tgid, first, last, end.time, shared),
+            Role::Client => {
+                self.mark_call(id, Some(last), true);
+                self.decide(id, false, out);
+            }
+        }
+        self.settle(id, out);
+        for call in calls {
+            self.decide(call, false, out);
+        }
+        self.relieve(out);
+    }
+
+    /// Takes a server exchange that has ended off its process's books.
+    fn served(
+        &mut self,
+        id: ExchangeId,
+        tgid: u32,
+        first: Stamp,
+        last: Stamp,
+        end: Nanos,
+        shared: Option<Nanos>,
+    ) {
+        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        process.close(id, first.time, end);
+        let Some(node) = self.nodes.find(id) else { return };
+        if let Some(exchange) = &node.exchange {
+            process.learn(exchange, shared);
+            if exchange.response.is_some() {
+                process.mark(last, |time| Mark { time, owner: id, served: true, read: false });
+            }
+        }
+        if let Some(thread) = process.watch(node.requested.tid, last.time) {
+            thread.leaves(id);
+        }
+        if process.gone && process.is_idle() {
+            self.processes.remove(&tgid);
+        }
+    }
+
+    /// Files a stamp of a call with its thread.
+    fn mark_call(&mut self, id: ExchangeId, stamp: Option<Stamp>, read: bool) {
+        let (Some(node), Some(stamp)) = (self.nodes.find(id), stamp) else { return };
+        let (owner, served) = match node.link {
+            Link::Under { node: server, .. } if !node.guessed => (server, true),
+            _ => (id, false),
+        };
+        if let Some(process) = self.processes.get_mut(&stamp.tgid) {
+            process.mark(stamp, |time| Mark { time, owner, served, read });
+        }
+    }
+}
+
+/// Bytes that an exchange holds, estimated.
+fn weight(exchange: &Exchange) -> usize {
+    let crate::proto::Call::Http1(call) = &exchange.call;
+    let texts = [&call.host, &call.user_agent, &call.forwarded_for, &call.forwarded_proto];
+    let texts = texts.iter().filter_map(|text| text.as_ref()).map(|text| text.len()).sum::<usize>();
+    let trace = &exchange.opening.trace;
+    let headers = [&trace.traceparent, &trace.tracestate, &trace.baggage];
+    let headers = headers.iter().flat_map(|values| values.iter()).map(|value| value.len()).sum::<usize>();
+    size_of::<Exchange>() + size_of::<Node>() + call.method.len() + call.target.len() + texts + headers
+}

@@ -1,0 +1,140 @@
+//! An exchange while its span is being decided.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use super::context::TraceContext;
+use super::join::Keys;
+use super::parent::Served;
+use super::{SpanId, TraceId};
+use crate::conn::{Nanos, Role, Stamp};
+use crate::proto::{Exchange, ExchangeId};
+
+/// What the span hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Not decided.
+    Open,
+    /// Nothing.
+    Root,
+    /// The span that the request names (server exchanges).
+    Remote,
+    /// The span of another exchange, by its id; `same_process` for a call below the request it was made for.
+    Under { node: ExchangeId, span: SpanId, same_process: bool },
+}
+
+/// What the spans of one trace share.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    pub(super) id: TraceId,
+    pub(super) flags: u8,
+    pub(super) state: Box<str>,
+}
+
+/// The request that a call's thread worked for when the call began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) server: ExchangeId,
+    /// Where that was looked up.
+    pub(super) at: Stamp,
+    /// Time and owner of the mark that said so: another mark in its place speaks against it.
+    pub(super) mark: (Nanos, ExchangeId),
+}
+
+/// One exchange.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) role: Role,
+    pub(super) tgid: u32,
+    pub(super) first: Stamp,
+    /// Last byte of the request that is known.
+    pub(super) requested: Stamp,
+    pub(super) responding: Option<Stamp>,
+    /// Calls: connect where the connection was opened for it, else the first byte.
+    pub(super) begin: Stamp,
+    pub(super) end: Option<Stamp>,
+    pub(super) failed: bool,
+    pub(super) span: SpanId,
+    /// The context in its request.
+    pub(super) carried: Option<Box<TraceContext>>,
+    /// `span` is the one that `carried` names (calls).
+    pub(super) taken: bool,
+    pub(super) keys: Option<Keys>,
+    /// Filed with the joins, and kept for them.
+    pub(super) filed: bool,
+    /// First and last byte at the other end, as far as known: arrival of the request for a call.
+    pub(super) other_start: Option<Nanos>,
+    pub(super) other_end: Option<Nanos>,
+    /// The other end, where it is on this node.
+    pub(super) other: Option<ExchangeId>,
+    pub(super) link: Link,
+    pub(super) guessed: bool,
+    /// Known before the link for a call that carries a context.
+    pub(super) trace: Option<Trace>,
+    /// The trace has been taken from the link, or compared with it.
+    pub(super) linked: bool,
+    pub(super) thread: Option<Candidate>,
+    pub(super) single: Option<ExchangeId>,
+    /// Nothing is awaited any more that could speak against the process's threads.
+    pub(super) settled: bool,
+    /// Requests: calls that wait for its end.
+    pub(super) calls: Vec<ExchangeId>,
+    /// Exchanges that wait for its trace.
+    pub(super) below: Vec<ExchangeId>,
+    /// Undecided calls that have it as a candidate.
+    pub(super) pins: u32,
+    /// Requests: when its thread read another connection's request after this one was complete.
+    pub(super) shared: Option<Nanos>,
+    pub(super) exchange: Option<Box<Exchange>>,
+    pub(super) emitted: bool,
+}
+
+impl Node {
+    /// As a candidate for the parent of a call.
+    pub(super) fn served(&self, id: ExchangeId) -> Served {
+        let Self { first, requested, responding, end, failed, .. } = *self;
+        Served { id, first, requested, responding, end, failed }
+    }
+
+    /// Start of a call's span: its first byte, but not after that arrived at the other end.
+    pub(super) fn start(&self) -> Nanos {
+        self.first.time.min(self.other_start.unwrap_or(Nanos::MAX))
+    }
+
+    /// Nothing refers to it any more.
+    pub(super) const fn is_spent(&self) -> bool {
+        self.emitted && self.pins == 0 && !self.filed
+    }
+}
+
+/// The exchanges that the correlator holds. Open ones are bounded by the parsers, which hold them too.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    by_id: HashMap<u64, Node, FixedState>,
+}
+
+impl Nodes {
+    pub(super) fn insert(&mut self, id: ExchangeId, node: Node) {
+        self.by_id.insert(id.0, node);
+    }
+
+    pub(super) fn find(&self, id: ExchangeId) -> Option<&Node> {
+        self.by_id.get(&id.0)
+    }
+
+    pub(super) fn find_mut(&mut self, id: ExchangeId) -> Option<&mut Node> {
+        self.by_id.get_mut(&id.0)
+    }
+
+    /// Forgets it where nothing refers to it.
+    pub(super) fn release(&mut self, id: ExchangeId) {
+        if self.find(id).is_some_and(Node::is_spent) {
+            self.by_id.remove(&id.0);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}
