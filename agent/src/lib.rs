@@ -4,8 +4,11 @@
 //! [`span::Span`] → OTLP. `conn`, `proto`, `span` and `metrics` are a functional core: bytes and time stamps in, values
 //! out, without a clock, I/O, tokio or aya.
 
+pub mod config;
 pub mod conn;
 pub mod enrich;
+pub mod export;
+pub mod metrics;
 pub mod proto;
 pub mod span;
 pub mod telemetry;
