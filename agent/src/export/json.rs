@@ -97,7 +97,8 @@ fn span(out: &mut String, span: &Span) {
             text(out, message);
             out.push(',');
         }
-        out.push_str("\"code\":2");
+        out.push_str("\"code\":");
+        number(out, wire::STATUS_ERROR);
     }
     out.push_str("}}");
 }

@@ -29,6 +29,11 @@ impl Ledger {
         self.open.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// A backend accepted spans.
+    pub(super) fn exported(&self, n: u64) {
+        Counters::add(&self.counters.exported, self.settle(n));
+    }
+
     /// Spans were written to where nobody confirms them.
     pub(super) fn written(&self, n: u64) {
         self.settle(n);

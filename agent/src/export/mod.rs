@@ -10,6 +10,7 @@ mod console;
 pub(crate) mod fixtures;
 mod json;
 mod ledger;
+mod otlp;
 mod queue;
 mod sink;
 mod wire;
@@ -126,7 +127,12 @@ impl Outputs {
                     )?;
                 }
                 OutputSpec::Otlp => {
-                    return Err(OutputError::Otlp("this build cannot send to OTLP endpoints".to_owned()));
+                    let Some(otlp) = &config.otlp else { continue };
+                    let exporter = otlp::Exporter::new(otlp, config.batching)?;
+                    let limit = config.batching.queue;
+                    outputs.spawn("sonde-otlp", limit, counters, Lost::ExportFailed, |queue, ledger| {
+                        exporter.run(&queue, &ledger);
+                    })?;
                 }
                 OutputSpec::None => {}
             }

@@ -9,6 +9,9 @@ use tokio::sync::Notify;
 use super::batch::Piece;
 use super::ledger::Ledger;
 
+/// Estimated bytes of what is taken at once: OTLP backends take requests of 4 MiB by default, and no taker should hold more.
+const TAKE_BYTES: usize = 2 << 20;
+
 /// What may wait in a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -25,6 +28,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     blocking: Condvar,
     tasks: Notify,
+    closing: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +36,7 @@ struct State {
     pieces: VecDeque<Piece>,
     spans: usize,
     bytes: usize,
-    /// Spans at which the taker wants to be woken; it sleeps only while this is `Some`.
+    /// Spans at which the taker, unless the bytes suffice for it, wants to be woken; it sleeps only while this is `Some`.
     wake_at: Option<usize>,
     closed: Option<Instant>,
 }
@@ -50,7 +54,13 @@ pub(super) struct Taken {
 
 impl Queue {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, state: Mutex::default(), blocking: Condvar::new(), tasks: Notify::new() }
+        Self {
+            limits,
+            state: Mutex::default(),
+            blocking: Condvar::new(),
+            tasks: Notify::new(),
+            closing: Notify::new(),
+        }
     }
 
     /// Adds spans, dropping the oldest as far as the limits demand.
@@ -65,7 +75,7 @@ impl Queue {
         state.bytes += piece.bytes;
         state.pieces.push_back(piece);
         let dropped = state.fit(self.limits);
-        let wake = state.wake_at.is_some_and(|threshold| state.spans >= threshold);
+        let wake = state.wake_at.is_some_and(|enough| state.has(enough));
         if wake {
             state.wake_at = None;
         }
@@ -85,6 +95,22 @@ impl Queue {
         state.wake_at = None;
         drop(state);
         self.wake();
+        self.closing.notify_waiters();
+    }
+
+    /// Where no more spans will come: until when what is left should be delivered.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.lock().closed
+    }
+
+    /// Waits until no more spans will come.
+    pub(super) async fn closed(&self) {
+        // Enlisted before the look, so that a closing in between is not missed.
+        let mut closing = std::pin::pin!(self.closing.notified());
+        closing.as_mut().enable();
+        if self.deadline().is_none() {
+            closing.await;
+        }
     }
 
     /// Forgets what waits, and says how many spans that were.
@@ -99,7 +125,7 @@ impl Queue {
     /// time it waits on. The ledger has them as open before they leave the queue.
     pub(super) fn take(&self, max: usize, enough: usize, until: Option<Instant>, ledger: &Ledger) -> Taken {
         let mut state = self.lock();
-        while state.spans < enough && state.closed.is_none() {
+        while !state.has(enough) && state.closed.is_none() {
             state.wake_at = Some(enough);
             state = match until {
                 None => self.blocking.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -114,6 +140,34 @@ impl Queue {
         }
         state.wake_at = None;
         state.take(max, ledger)
+    }
+
+    /// [`Queue::take`] for a task.
+    pub(super) async fn take_async(
+        &self,
+        max: usize,
+        enough: usize,
+        until: Option<Instant>,
+        ledger: &Ledger,
+    ) -> Taken {
+        loop {
+            {
+                let mut state = self.lock();
+                let over = until.is_some_and(|until| until <= Instant::now());
+                if state.has(enough) || state.closed.is_some() || over {
+                    state.wake_at = None;
+                    return state.take(max, ledger);
+                }
+                state.wake_at = Some(enough);
+            }
+            // A wake-up between the lock above and here is kept by `Notify`.
+            match until {
+                None => self.tasks.notified().await,
+                Some(until) => {
+                    let _ = tokio::time::timeout_at(until.into(), self.tasks.notified()).await;
+                }
+            }
+        }
     }
 
     fn wake(&self) {
@@ -151,17 +205,25 @@ impl State {
         before - self.spans
     }
 
+    /// There are so many spans, or as many as are taken at once.
+    fn has(&self, enough: usize) -> bool {
+        self.spans >= enough || self.bytes >= TAKE_BYTES
+    }
+
     fn take(&mut self, max: usize, ledger: &Ledger) -> Taken {
         let mut pieces = Vec::new();
-        let mut spans = 0;
+        let (mut spans, mut bytes) = (0, 0);
         while spans < max
+            && bytes < TAKE_BYTES
             && let Some(front) = self.pieces.front_mut()
         {
             if front.len() > max - spans {
+                bytes += front.bytes;
                 pieces.push(front.split_front(max - spans));
                 spans = max;
             } else if let Some(whole) = self.pieces.pop_front() {
                 spans += whole.len();
+                bytes += whole.bytes;
                 self.bytes -= whole.bytes;
                 pieces.push(whole);
             }

@@ -11,6 +11,9 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The semantic conventions that attributes follow.
 pub(super) const SCHEMA: &str = opentelemetry_semantic_conventions::SCHEMA_URL;
 
+/// `Status.StatusCode.STATUS_CODE_ERROR`.
+pub(super) const STATUS_ERROR: i32 = 2;
+
 /// `Span.flags`: the W3C flags, and whether the parent is remote, which is always known (bit 8) and said in bit 9.
 pub(super) fn flags(span: &Span) -> u32 {
     let remote = span.parent.as_ref().is_some_and(|parent| parent.is_remote);
