@@ -15,7 +15,7 @@ pub use cli::{
 };
 pub use environment::Environment;
 pub use otlp::{Batching, Compression, Endpoint, Otlp, Protocol};
-pub use outputs::{OutputSpec, OutputsConfig, Resolved, Setting, Source};
+pub use outputs::{OutputSpec, OutputsConfig, Resolved, Setting, Source, WhenFull};
 pub use targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
 
 /// A configuration that cannot be followed. Ends with exit code 2.

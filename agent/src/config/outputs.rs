@@ -58,8 +58,20 @@ pub struct OutputsConfig {
     pub otlp: Option<Otlp>,
     /// Batches and queue of the OTLP output.
     pub batching: Batching,
+    /// What happens when an output does not keep up.
+    pub when_full: WhenFull,
     /// No colours, also on a terminal: `NO_COLOR` is set or `TERM` is `dumb`.
     pub plain: bool,
+}
+
+/// What happens when spans are made faster than an output takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest are dropped and counted: observing must not wait.
+    #[default]
+    Drop,
+    /// Whoever makes them waits: a replay has all the time.
+    Wait,
 }
 
 /// A value and where it comes from, to be shown. Secrets are masked.
@@ -111,7 +123,11 @@ impl Resolved {
         let batching = if otlp.is_some() { reading.batching() } else { Batching::default() };
         let plain = environment.text("NO_COLOR").is_some() || environment.text("TERM") == Some("dumb");
         let Reading { environment: _, warnings, settings } = reading;
-        Ok(Self { outputs: OutputsConfig { outputs, otlp, batching, plain }, settings, warnings })
+        Ok(Self {
+            outputs: OutputsConfig { outputs, otlp, batching, when_full: WhenFull::default(), plain },
+            settings,
+            warnings,
+        })
     }
 
     /// What `sonde config print` shows: `name: value` lines with their sources as comments.

@@ -93,6 +93,7 @@ impl Outputs {
     /// is none: it is said when the first spans cannot be sent.
     pub fn start(config: &OutputsConfig, counters: &Arc<Counters>) -> Result<Self, OutputError> {
         let mut outputs = Self { running: Vec::new(), red: None };
+        let limits = |spans| Limits { spans, bytes: QUEUE_BYTES, when_full: config.when_full };
         for output in &config.outputs {
             match output {
                 OutputSpec::Console => {
@@ -102,7 +103,7 @@ impl Outputs {
                     let console = console::Console::new(is_terminal && !config.plain, red);
                     outputs.spawn(
                         "sonde-console",
-                        WRITER_QUEUE,
+                        limits(WRITER_QUEUE),
                         counters,
                         Lost::OutputFailed,
                         |queue, ledger| {
@@ -118,7 +119,7 @@ impl Outputs {
                     };
                     outputs.spawn(
                         "sonde-json",
-                        WRITER_QUEUE,
+                        limits(WRITER_QUEUE),
                         counters,
                         Lost::OutputFailed,
                         |queue, ledger| {
@@ -129,8 +130,8 @@ impl Outputs {
                 OutputSpec::Otlp => {
                     let Some(otlp) = &config.otlp else { continue };
                     let exporter = otlp::Exporter::new(otlp, config.batching)?;
-                    let limit = config.batching.queue;
-                    outputs.spawn("sonde-otlp", limit, counters, Lost::ExportFailed, |queue, ledger| {
+                    let limits = limits(config.batching.queue);
+                    outputs.spawn("sonde-otlp", limits, counters, Lost::ExportFailed, |queue, ledger| {
                         exporter.run(&queue, &ledger);
                     })?;
                 }
@@ -140,7 +141,7 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// Hands finished spans to every output. Does not wait for any of them.
+    /// Hands finished spans to every output. Waits for none of them, unless [`OutputsConfig::when_full`] says so.
     pub fn spans(&self, spans: Vec<Item>) {
         if spans.is_empty() {
             return;
@@ -178,12 +179,12 @@ impl Outputs {
     fn spawn(
         &mut self,
         name: &str,
-        limit: usize,
+        limits: Limits,
         counters: &Arc<Counters>,
         undelivered: Lost,
         run: impl FnOnce(Arc<Queue>, Arc<Ledger>) + Send + 'static,
     ) -> Result<(), OutputError> {
-        let queue = Arc::new(Queue::new(Limits { spans: limit, bytes: QUEUE_BYTES }));
+        let queue = Arc::new(Queue::new(limits));
         let ledger = Arc::new(Ledger::new(Arc::clone(counters), undelivered));
         let (hold, ended) = mpsc::channel::<()>();
         let (queue_there, ledger_there) = (Arc::clone(&queue), Arc::clone(&ledger));
@@ -198,3 +199,6 @@ impl Outputs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The bounded queue before an output: full, it drops the oldest spans and counts them.
+//! The bounded queue before an output. Full, it drops the oldest spans and counts them, or lets whoever adds wait.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::batch::Piece;
 use super::ledger::Ledger;
+use crate::config::WhenFull;
 
 /// Estimated bytes of what is taken at once: OTLP backends take requests of 4 MiB by default, and no taker should hold more.
 const TAKE_BYTES: usize = 2 << 20;
@@ -19,6 +20,8 @@ pub(super) struct Limits {
     pub(super) spans: usize,
     /// Estimated bytes.
     pub(super) bytes: usize,
+    /// What happens at the limits.
+    pub(super) when_full: WhenFull,
 }
 
 /// Spans that wait for one output. Any thread may add to it, one takes.
@@ -27,6 +30,7 @@ pub(super) struct Queue {
     limits: Limits,
     state: Mutex<State>,
     blocking: Condvar,
+    room: Condvar,
     tasks: Notify,
     closing: Notify,
 }
@@ -58,14 +62,19 @@ impl Queue {
             limits,
             state: Mutex::default(),
             blocking: Condvar::new(),
+            room: Condvar::new(),
             tasks: Notify::new(),
             closing: Notify::new(),
         }
     }
 
-    /// Adds spans, dropping the oldest as far as the limits demand.
+    /// Adds spans. Where the limits demand it, drops the oldest or waits for room.
     pub(super) fn push(&self, piece: Piece, ledger: &Ledger) {
         let mut state = self.lock();
+        if self.limits.when_full == WhenFull::Wait {
+            let is_full = |state: &mut State| !state.fits(&piece, self.limits) && state.closed.is_none();
+            state = self.room.wait_while(state, is_full).unwrap_or_else(PoisonError::into_inner);
+        }
         if state.closed.is_some() {
             drop(state);
             ledger.dropped(piece.len() as u64);
@@ -95,6 +104,7 @@ impl Queue {
         state.wake_at = None;
         drop(state);
         self.wake();
+        self.room.notify_all();
         self.closing.notify_waiters();
     }
 
@@ -139,7 +149,7 @@ impl Queue {
             };
         }
         state.wake_at = None;
-        state.take(max, ledger)
+        self.leave(state, max, ledger)
     }
 
     /// [`Queue::take`] for a task.
@@ -156,7 +166,7 @@ impl Queue {
                 let over = until.is_some_and(|until| until <= Instant::now());
                 if state.has(enough) || state.closed.is_some() || over {
                     state.wake_at = None;
-                    return state.take(max, ledger);
+                    return self.leave(state, max, ledger);
                 }
                 state.wake_at = Some(enough);
             }
@@ -170,6 +180,15 @@ impl Queue {
         }
     }
 
+    fn leave(&self, mut state: MutexGuard<'_, State>, max: usize, ledger: &Ledger) -> Taken {
+        let taken = state.take(max, ledger);
+        drop(state);
+        if taken.spans > 0 {
+            self.room.notify_all();
+        }
+        taken
+    }
+
     fn wake(&self) {
         self.blocking.notify_one();
         self.tasks.notify_one();
@@ -181,6 +200,12 @@ impl Queue {
 }
 
 impl State {
+    /// Whether there is room for spans; an empty queue has room for any.
+    fn fits(&self, piece: &Piece, limits: Limits) -> bool {
+        self.spans == 0
+            || self.spans + piece.len() <= limits.spans && self.bytes + piece.bytes <= limits.bytes
+    }
+
     /// Drops the oldest spans until the limits hold; returns how many.
     fn fit(&mut self, limits: Limits) -> usize {
         let before = self.spans;
@@ -231,5 +256,139 @@ impl State {
         self.spans -= spans;
         ledger.took(spans as u64);
         Taken { pieces, spans, closed: self.closed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::enrich::Resource;
+    use crate::export::batch::pieces;
+    use crate::export::fixtures::{resource, span};
+    use crate::telemetry::{Counters, Lost};
+
+    struct Rig {
+        queue: Queue,
+        ledger: Ledger,
+        counters: Arc<Counters>,
+        /// Every span that is alive holds it once more.
+        resource: Arc<Resource>,
+        produced: u64,
+    }
+
+    impl Rig {
+        fn new(spans: usize, bytes: usize, when_full: WhenFull) -> Self {
+            let counters = Arc::new(Counters::default());
+            Self {
+                queue: Queue::new(Limits { spans, bytes, when_full }),
+                ledger: Ledger::new(Arc::clone(&counters), Lost::OutputFailed),
+                counters,
+                resource: Arc::new(resource("a")),
+                produced: 0,
+            }
+        }
+
+        fn spans(&mut self, n: u64, text: usize) -> Vec<Piece> {
+            let from = self.produced;
+            self.produced += n;
+            pieces(
+                (from..self.produced)
+                    .map(|at| {
+                        let mut span = span("GET", at, at);
+                        span.context.trace_state = "x".repeat(text).into();
+                        (Arc::clone(&self.resource), span)
+                    })
+                    .collect(),
+            )
+        }
+
+        fn push(&mut self, n: u64, text: usize) {
+            for piece in self.spans(n, text) {
+                self.queue.push(piece, &self.ledger);
+            }
+        }
+
+        fn alive(&self) -> usize {
+            Arc::strong_count(&self.resource) - 1
+        }
+
+        fn take(&self, max: usize) -> Vec<u64> {
+            let taken = self.queue.take(max, 0, None, &self.ledger);
+            let starts: Vec<u64> =
+                taken.pieces.iter().flat_map(Piece::items).map(|(_, span)| span.start).collect();
+            assert_eq!(starts.len(), taken.spans);
+            starts
+        }
+    }
+
+    #[test]
+    fn the_oldest_spans_beyond_the_number_are_dropped_and_counted() {
+        let mut rig = Rig::new(1_000, usize::MAX, WhenFull::Drop);
+        for n in [300, 300, 300, 300, 5, 2_000, 1] {
+            rig.push(n, 0);
+        }
+        assert_eq!(rig.counters.lost(Lost::QueueFull), 2_206);
+        // Pieces of 256: of the oldest one some may be alive and not wait any more.
+        assert!(rig.alive() < 1_000 + 256, "{}", rig.alive());
+        assert_eq!(rig.take(usize::MAX), (2_206..3_206).collect::<Vec<_>>());
+        assert_eq!(rig.alive(), 0);
+    }
+
+    #[test]
+    fn memory_is_bounded_however_large_spans_are() {
+        let mut rig = Rig::new(1_000_000, 1 << 20, WhenFull::Drop);
+        for _ in 0..100 {
+            rig.push(10, 50_000);
+            assert!(rig.alive() * 50_000 <= 1 << 20, "{} alive", rig.alive());
+        }
+        let left = rig.take(usize::MAX);
+        assert!(left.len() >= 10, "{left:?}");
+        assert_eq!(rig.counters.lost(Lost::QueueFull) + left.len() as u64, 1_000);
+        assert_eq!(left.last(), Some(&999));
+    }
+
+    #[test]
+    fn spans_are_taken_in_order_and_no_more_than_asked_for() {
+        let mut rig = Rig::new(10_000, usize::MAX, WhenFull::Drop);
+        rig.push(700, 0);
+        assert_eq!(rig.take(10), (0..10).collect::<Vec<_>>());
+        assert_eq!(rig.take(500), (10..510).collect::<Vec<_>>());
+        assert_eq!(rig.take(500), (510..700).collect::<Vec<_>>());
+        assert_eq!(rig.take(500), [0; 0]);
+        rig.push(100, 50_000);
+        assert!(rig.take(100).len() * 50_000 <= TAKE_BYTES + (256 << 10));
+    }
+
+    #[test]
+    fn who_waits_for_room_loses_nothing() {
+        let mut rig = Rig::new(1_000, usize::MAX, WhenFull::Wait);
+        let many = rig.spans(10_000, 0);
+        std::thread::scope(|scope| {
+            let rig = &rig;
+            scope.spawn(move || many.into_iter().for_each(|piece| rig.queue.push(piece, &rig.ledger)));
+            let mut next = 0;
+            while next < 10_000 {
+                let taken = rig.queue.take(100, 1, None, &rig.ledger);
+                for (_, span) in taken.pieces.iter().flat_map(Piece::items) {
+                    assert_eq!(span.start, next);
+                    next += 1;
+                }
+            }
+        });
+        assert_eq!((rig.counters.lost(Lost::QueueFull), rig.alive()), (0, 0));
+    }
+
+    #[test]
+    fn a_closed_queue_takes_no_more_and_lets_nobody_wait() {
+        let mut rig = Rig::new(10, usize::MAX, WhenFull::Wait);
+        rig.push(10, 0);
+        rig.queue.close(Instant::now());
+        rig.push(10, 0);
+        assert_eq!(rig.counters.lost(Lost::QueueFull), 10);
+        let taken = rig.queue.take(100, 100, None, &rig.ledger);
+        assert_eq!((taken.spans, taken.closed.is_some()), (10, true));
+        assert_eq!(rig.queue.clear(), 0);
     }
 }

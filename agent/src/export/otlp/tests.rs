@@ -249,7 +249,11 @@ impl Rig {
         let first = Duration::from_millis(1);
         let exporter = Exporter::with_backoff(config.otlp.as_ref().unwrap(), config.batching, first).unwrap();
         let counters = Arc::new(Counters::default());
-        let queue = Arc::new(Queue::new(Limits { spans: config.batching.queue, bytes: 1 << 20 }));
+        let queue = Arc::new(Queue::new(Limits {
+            spans: config.batching.queue,
+            bytes: 1 << 20,
+            when_full: config.when_full,
+        }));
         let ledger = Arc::new(Ledger::new(Arc::clone(&counters), Lost::ExportFailed));
         let sender = Arc::clone(&exporter.sender);
         let (queue_there, ledger_there) = (Arc::clone(&queue), Arc::clone(&ledger));
