@@ -13,8 +13,13 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::config::{Environment, OutputsConfig, Resolved};
@@ -67,10 +72,14 @@ struct Backend {
 impl Backend {
     fn start(script: impl IntoIterator<Item = Reply>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        Self::serve(listener, script)
+        Self::serve(listener, script, None)
     }
 
-    fn serve(listener: std::net::TcpListener, script: impl IntoIterator<Item = Reply>) -> Self {
+    fn serve(
+        listener: std::net::TcpListener,
+        script: impl IntoIterator<Item = Reply>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let seen = Arc::new(Mutex::new(Seen { script: script.into_iter().collect(), ..Seen::default() }));
@@ -83,12 +92,17 @@ impl Backend {
                 let accept = async {
                     loop {
                         let (stream, _) = listener.accept().await.unwrap();
-                        let seen = Arc::clone(&seen_there);
+                        let (seen, tls) = (Arc::clone(&seen_there), tls.clone());
                         tokio::spawn(async move {
-                            let service = service_fn(|request| handle(request, Arc::clone(&seen)));
-                            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                            // Ends in error where the script breaks the connection.
-                            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                            match tls {
+                                None => serve_connection(stream, seen).await,
+                                Some(tls) => {
+                                    // Fails where the client does not trust the certificate.
+                                    if let Ok(stream) = tls.accept(stream).await {
+                                        serve_connection(stream, seen).await;
+                                    }
+                                }
+                            }
                         });
                     }
                 };
@@ -108,6 +122,16 @@ impl Drop for Backend {
         drop(self.stop.take());
         self.thread.take().unwrap().join().unwrap();
     }
+}
+
+async fn serve_connection<S>(stream: S, seen: Arc<Mutex<Seen>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| handle(request, Arc::clone(&seen)));
+    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    // Ends in error where the script breaks the connection.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
 type Body = BoxBody<Bytes, &'static str>;
@@ -426,7 +450,7 @@ fn a_backend_that_is_down_and_comes_back_gets_what_was_kept() {
         rig.produce(1_000);
         // What had been taken before stays on its way: three more batches of ten.
         assert!(rig.counters.lost(Lost::QueueFull) >= 1_000 - 100 - 30);
-        let backend = Backend::serve(std::net::TcpListener::bind(address).unwrap(), []);
+        let backend = Backend::serve(std::net::TcpListener::bind(address).unwrap(), [], None);
         until(|| rig.sender.lock().health == Health::Up);
         let lost_meanwhile = rig.counters.lost(Lost::QueueFull);
         until(|| rig.exported() == 1_001 - lost_meanwhile);
@@ -454,5 +478,69 @@ fn the_end_does_not_wait_for_an_endpoint_that_was_down() {
         rig.produce(100);
         until(|| rig.sender.lock().health == Health::Down);
         assert_eq!(rig.finish(), (0, 100, 0), "{over:?}");
+    }
+}
+
+fn testdata(name: &str) -> String {
+    format!("{}/src/export/otlp/testdata/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn secure_backend() -> Backend {
+    let certificate = CertificateDer::from_pem_file(testdata("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(testdata("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    Backend::serve(listener, [], Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+#[test]
+fn a_backend_is_trusted_by_the_certificate_that_is_configured() {
+    for over in BOTH {
+        let backend = secure_backend();
+        let endpoint = format!("https://{}", backend.address);
+        let path = testdata("ca.pem");
+        let more =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_CERTIFICATE", &path)];
+        let rig = Rig::start(over, backend.address, &more);
+        rig.produce(25);
+        assert_eq!(rig.finish(), (25, 0, 0), "{over:?}");
+        assert_eq!(sorted(&backend), (0..25).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_trusted_gets_nothing() {
+    for over in BOTH {
+        let backend = secure_backend();
+        let endpoint = format!("https://{}", backend.address);
+        let path = testdata("other-ca.pem");
+        let more =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_CERTIFICATE", &path)];
+        let rig = Rig::start(over, backend.address, &more);
+        rig.produce(25);
+        until(|| rig.sender.lock().health == Health::Down);
+        assert_eq!(rig.finish(), (0, 25, 0), "{over:?}");
+        assert_eq!(backend.seen().requests, 0);
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_an_error_at_the_start() {
+    for over in BOTH {
+        for (file, problem) in [("README.md", "no certificate"), ("missing.pem", "No such file")] {
+            let path = testdata(file);
+            let more = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c"),
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", path.as_str()),
+            ];
+            let config = Rig::config(over, ([127, 0, 0, 1], 1).into(), &more);
+            let error =
+                Exporter::new(config.otlp.as_ref().unwrap(), config.batching).unwrap_err().to_string();
+            assert!(error.contains(file) && error.contains(problem), "{over:?}: {error}");
+        }
     }
 }
