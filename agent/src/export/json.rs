@@ -10,6 +10,7 @@ use super::batch::{Piece, by_resource};
 use super::ledger::Ledger;
 use super::queue::Queue;
 use super::sink::Sink;
+use super::text::{digits, hex};
 use super::wire;
 use crate::span::{Attribute, AttributeValue, Span, SpanStatus};
 
@@ -76,15 +77,15 @@ fn span(out: &mut String, span: &Span) {
         hex(out, &parent.span_id.0);
     }
     out.push_str("\",\"flags\":");
-    number(out, wire::flags(span));
+    digits(out, wire::flags(span).into(), 1);
     out.push_str(",\"name\":");
     text(out, &span.name);
     out.push_str(",\"kind\":");
-    number(out, wire::kind(span.kind));
+    digits(out, wire::kind(span.kind).unsigned_abs().into(), 1);
     out.push_str(",\"startTimeUnixNano\":\"");
-    number(out, span.start);
+    digits(out, span.start, 1);
     out.push_str("\",\"endTimeUnixNano\":\"");
-    number(out, span.end);
+    digits(out, span.end, 1);
     out.push('"');
     if !span.attributes.is_empty() {
         out.push(',');
@@ -98,7 +99,7 @@ fn span(out: &mut String, span: &Span) {
             out.push(',');
         }
         out.push_str("\"code\":");
-        number(out, wire::STATUS_ERROR);
+        digits(out, wire::STATUS_ERROR.unsigned_abs().into(), 1);
     }
     out.push_str("}}");
 }
@@ -113,7 +114,10 @@ fn attributes(out: &mut String, attributes: &[Attribute]) {
             AttributeValue::Str(value) => string_value(out, value),
             AttributeValue::Int(value) => {
                 out.push_str("{\"intValue\":\"");
-                number(out, value);
+                if *value < 0 {
+                    out.push('-');
+                }
+                digits(out, value.unsigned_abs(), 1);
                 out.push_str("\"}");
             }
             AttributeValue::Double(value) => {
@@ -150,15 +154,11 @@ fn separated<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut each: 
     }
 }
 
-fn number(out: &mut String, value: impl std::fmt::Display) {
-    // Writing to a String cannot fail.
-    let _ = write!(out, "{value}");
-}
-
 /// JSON has no NaN and no infinities: Protobuf's JSON mapping writes them as strings.
 fn double(out: &mut String, value: f64) {
     if value.is_finite() {
-        number(out, format_args!("{value:?}"));
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{value:?}");
     } else if value.is_nan() {
         out.push_str("\"NaN\"");
     } else {
@@ -166,33 +166,32 @@ fn double(out: &mut String, value: f64) {
     }
 }
 
-fn hex(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            out.push(char::from(if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }));
-        }
-    }
-}
-
 /// A JSON string (RFC 8259, section 7). What needs no escape is copied in runs.
 fn text(out: &mut String, value: &str) {
+    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
     out.push('"');
-    let mut plain = 0;
-    for (at, byte) in value.bytes().enumerate().filter(|(_, byte)| matches!(byte, 0..=0x1f | b'"' | b'\\')) {
-        out.push_str(value.get(plain..at).unwrap_or_default());
-        plain = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            control => {
+    let mut rest = value;
+    // Nearly no text has any: a look at all bytes without a branch is done 32 at a time.
+    let has_special = value.bytes().fold(false, |any, byte| any | is_special(byte));
+    while has_special && let Some(at) = rest.bytes().position(is_special) {
+        let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.push_str(plain);
+        match from.as_bytes().first() {
+            Some(b'\n') => out.push_str("\\n"),
+            Some(b'\r') => out.push_str("\\r"),
+            Some(b'\t') => out.push_str("\\t"),
+            Some(control @ ..b' ') => {
                 out.push_str("\\u00");
-                hex(out, &[control]);
+                hex(out, &[*control]);
             }
+            Some(byte) => {
+                out.push('\\');
+                out.push(char::from(*byte));
+            }
+            None => {}
         }
+        rest = from.get(1..).unwrap_or_default();
     }
-    out.push_str(value.get(plain..).unwrap_or_default());
+    out.push_str(rest);
     out.push('"');
 }

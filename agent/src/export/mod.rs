@@ -13,6 +13,7 @@ mod ledger;
 mod otlp;
 mod queue;
 mod sink;
+mod text;
 mod wire;
 
 use std::io;

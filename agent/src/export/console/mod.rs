@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use row::{Row, Widths};
 use style::Style;
-use traces::{Branch, Traces};
+use traces::Traces;
 
 use super::batch::Piece;
 use super::ledger::Ledger;
@@ -87,8 +87,11 @@ impl Console {
             self.begun = Some(now);
             self.shown.1 = Some(now);
         }
-        let due = self.traces.due(now);
-        self.lines(due);
+        let Self { traces, buffer, widths, style, lines, .. } = self;
+        traces.due(now, |depth, row| {
+            row.write(buffer, depth, widths, *style);
+            *lines += 1;
+        });
         if self.next_table().is_some_and(|table| table <= now) {
             self.table(now);
         }
@@ -96,20 +99,16 @@ impl Console {
 
     /// Writes all that is held, and the table of the whole time.
     fn finish(&mut self, now: Instant) {
-        let all = self.traces.all();
-        self.lines(all);
+        let Self { traces, buffer, widths, style, lines, .. } = self;
+        traces.all(|depth, row| {
+            row.write(buffer, depth, widths, *style);
+            *lines += 1;
+        });
         let Some(begun) = self.begun else { return };
         let rows = self.snapshot().since(&Snapshot::default());
         let time = now.saturating_duration_since(begun);
         let title = format!("in all, {:.1} s", time.as_secs_f64());
         table::write(&mut self.buffer, &rows, time, &title, self.style);
-    }
-
-    fn lines(&mut self, branches: Vec<Branch>) {
-        for (depth, row) in branches {
-            row.write(&mut self.buffer, depth, &mut self.widths, self.style);
-            self.lines += 1;
-        }
     }
 
     fn next_table(&self) -> Option<Instant> {

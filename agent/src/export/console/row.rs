@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::style::{Colour, Style, digits, duration, left, pad, visible};
+use super::super::text::{digits, hex};
+use super::style::{Colour, Style, duration, left, pad, visible};
 use crate::enrich::Resource;
 use crate::span::{AttributeValue, Span, SpanId, SpanKind, SpanStatus, TraceId};
 
@@ -44,18 +45,26 @@ const PEER_MAX: usize = 47;
 
 impl Row {
     pub(super) fn of(resource: &Arc<Resource>, span: &Span) -> Self {
+        let shown = Shown::of(span);
         let mut text = String::with_capacity(64);
         visible(&mut text, &span.name, NAME_MAX);
         let name = text.len();
-        if let Some(path) = path(span).filter(|_| !span.name.contains('/')) {
-            visible(&mut text, path, NAME_MAX);
+        if !span.name.contains('/') {
+            visible(&mut text, shown.path(), NAME_MAX);
         }
         let path = text.len();
-        status(&mut text, span);
+        match (shown.status, &span.status) {
+            (Some(code), _) => digits(&mut text, code, 1),
+            (None, SpanStatus::Error(_)) => text.push_str("ERR"),
+            (None, SpanStatus::Unset) => text.push('-'),
+        }
         let status = text.len();
-        peer(&mut text, span);
+        shown.peer(span.kind, &mut text);
         let peer = text.len();
-        error(&mut text, span);
+        if !shown.error.bytes().all(|byte| byte.is_ascii_digit()) {
+            // A status code, which the line shows anyway, is no news.
+            visible(&mut text, shown.error, ERROR_MAX);
+        }
         Self {
             trace: span.context.trace_id,
             id: span.context.span_id,
@@ -119,11 +128,7 @@ impl Row {
         widths.peer = widths.peer.max(peer.chars().count());
         left(out, peer, widths.peer + 1);
         style.paint(out, Colour::Dim, |out| {
-            for byte in self.trace.0.iter().take(4) {
-                for digit in [byte >> 4, byte & 15] {
-                    out.push(char::from(if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }));
-                }
-            }
+            hex(out, self.trace.0.get(..4).unwrap_or_default());
         });
         if !error.is_empty() {
             out.push(' ');
@@ -147,73 +152,87 @@ fn time_of_day(out: &mut String, nanos: u64) {
     }
 }
 
-fn find<'a>(span: &'a Span, key: &str) -> Option<&'a AttributeValue> {
-    span.attributes.iter().find(|attribute| attribute.key == key).map(|attribute| &attribute.value)
+/// The attributes that a line shows, found in one pass. Empty where absent.
+#[derive(Default)]
+struct Shown<'a> {
+    url_path: &'a str,
+    url_full: &'a str,
+    error: &'a str,
+    status: Option<u64>,
+    client: End<'a>,
+    server: End<'a>,
+    peer: End<'a>,
 }
 
-fn text<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
-    match find(span, key)? {
-        AttributeValue::Str(text) => Some(text),
-        _ => None,
-    }
+/// An address and a port.
+#[derive(Clone, Copy, Default)]
+struct End<'a> {
+    address: &'a str,
+    port: Option<u64>,
 }
 
-/// What was asked for, where the name leaves it out: the path of a server's URL or of a client's.
-fn path(span: &Span) -> Option<&str> {
-    if let Some(path) = text(span, "url.path") {
-        return Some(path);
+impl<'a> Shown<'a> {
+    fn of(span: &'a Span) -> Self {
+        let mut shown = Self::default();
+        for attribute in &span.attributes {
+            match &attribute.value {
+                AttributeValue::Str(text) => {
+                    let slot = match &*attribute.key {
+                        "url.path" => &mut shown.url_path,
+                        "url.full" => &mut shown.url_full,
+                        "error.type" => &mut shown.error,
+                        "client.address" => &mut shown.client.address,
+                        "server.address" => &mut shown.server.address,
+                        "network.peer.address" => &mut shown.peer.address,
+                        _ => continue,
+                    };
+                    *slot = text;
+                }
+                AttributeValue::Int(value) => {
+                    let slot = match &*attribute.key {
+                        "http.response.status_code" => &mut shown.status,
+                        "client.port" => &mut shown.client.port,
+                        "server.port" => &mut shown.server.port,
+                        "network.peer.port" => &mut shown.peer.port,
+                        _ => continue,
+                    };
+                    *slot = u64::try_from(*value).ok();
+                }
+                _ => {}
+            }
+        }
+        shown
     }
-    let (_, after) = text(span, "url.full")?.split_once("://")?;
-    let path = after.get(after.find('/')?..)?;
-    path.split(['?', '#']).next()
-}
 
-/// The protocol's status code; where there is none, whether it is an error.
-fn status(out: &mut String, span: &Span) {
-    match (find(span, "http.response.status_code"), &span.status) {
-        (Some(AttributeValue::Int(code)), _) => digits(out, u64::try_from(*code).unwrap_or(0), 1),
-        (_, SpanStatus::Error(_)) => out.push_str("ERR"),
-        (_, SpanStatus::Unset) => out.push('-'),
+    /// What was asked for: the path of a server's URL or of a client's.
+    fn path(&self) -> &'a str {
+        if !self.url_path.is_empty() {
+            return self.url_path;
+        }
+        let after = self.url_full.split_once("://").map_or("", |(_, after)| after);
+        let path = after.find('/').and_then(|at| after.get(at..)).unwrap_or_default();
+        path.split(['?', '#']).next().unwrap_or_default()
     }
-}
 
-/// What went wrong, where the status code does not say it.
-fn error(out: &mut String, span: &Span) {
-    let Some(error) = text(span, "error.type") else { return };
-    if !error.bytes().all(|byte| byte.is_ascii_digit()) {
-        visible(out, error, ERROR_MAX);
-    }
-}
-
-/// Whom the process talked to: who asked a server, whom a client asked.
-fn peer(out: &mut String, span: &Span) {
-    let pairs = match span.kind {
-        SpanKind::Server => {
-            [("client.address", "client.port"), ("network.peer.address", "network.peer.port")]
+    /// Whom the process talked to: who asked a server, whom a client asked.
+    fn peer(&self, kind: SpanKind, out: &mut String) {
+        let named = match kind {
+            SpanKind::Server => self.client,
+            SpanKind::Client => self.server,
+        };
+        let End { address, port } = if named.address.is_empty() { self.peer } else { named };
+        match port {
+            _ if address.is_empty() => out.push('-'),
+            None => {
+                visible(out, address, PEER_MAX);
+            }
+            Some(port) => {
+                let is_v6 = address.contains(':');
+                out.push_str(if is_v6 { "[" } else { "" });
+                visible(out, address, PEER_MAX - 8);
+                out.push_str(if is_v6 { "]:" } else { ":" });
+                digits(out, port, 1);
+            }
         }
-        SpanKind::Client => {
-            [("server.address", "server.port"), ("network.peer.address", "network.peer.port")]
-        }
-    };
-    let start = out.len();
-    for (address, port) in pairs {
-        let Some(address) = text(span, address).filter(|address| !address.is_empty()) else { continue };
-        let has_colon = address.contains(':');
-        let port = find(span, port);
-        if has_colon && port.is_some() {
-            out.push('[');
-        }
-        visible(out, address, PEER_MAX - 8);
-        if has_colon && port.is_some() {
-            out.push(']');
-        }
-        if let Some(AttributeValue::Int(port)) = port {
-            out.push(':');
-            digits(out, u64::try_from(*port).unwrap_or(0), 1);
-        }
-        break;
-    }
-    if out.len() == start {
-        out.push('-');
     }
 }

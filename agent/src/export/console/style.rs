@@ -1,5 +1,7 @@
 //! Colours, and texts of a fixed width.
 
+use super::super::text::digits;
+
 /// Colours of terminals, or none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
@@ -40,7 +42,13 @@ impl Style {
 
 /// Adds spaces.
 pub(super) fn pad(out: &mut String, n: usize) {
-    out.extend(std::iter::repeat_n(' ', n));
+    const SPACES: &str = "                                                                ";
+    let mut left = n;
+    while left > 0 {
+        let some = left.min(SPACES.len());
+        out.push_str(SPACES.get(..some).unwrap_or_default());
+        left -= some;
+    }
 }
 
 /// Adds a text and spaces up to a width.
@@ -74,22 +82,6 @@ pub(super) fn visible(out: &mut String, text: &str, max: usize) -> usize {
         used += 1;
     }
     used
-}
-
-/// Adds a number with a leading zero up to `width` digits.
-pub(super) fn digits(out: &mut String, mut value: u64, width: usize) {
-    let mut buffer = [b'0'; 20];
-    let mut used = 0;
-    for slot in buffer.iter_mut().rev() {
-        if value == 0 && used >= width.max(1) {
-            break;
-        }
-        *slot = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        value /= 10;
-        used += 1;
-    }
-    let start = buffer.len() - used;
-    out.push_str(str::from_utf8(buffer.get(start..).unwrap_or_default()).unwrap_or_default());
 }
 
 /// Adds a duration in three significant digits, right-aligned to eight characters.

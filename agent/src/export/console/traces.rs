@@ -30,9 +30,6 @@ struct Trace {
     rows: Vec<Row>,
 }
 
-/// A span's row and its depth below the top of its tree.
-pub(super) type Branch = (usize, Row);
-
 impl Traces {
     /// Takes a span.
     pub(super) fn insert(&mut self, row: Row, now: Instant) {
@@ -55,8 +52,9 @@ impl Traces {
         self.open.values().map(|trace| trace.due).min()
     }
 
-    /// Takes out the traces that have waited long enough, in the order of their starts, each as a tree from top to bottom.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Branch> {
+    /// Takes out the traces that have waited long enough, in the order of their starts, and shows each row of them with its
+    /// depth, from the top of its tree to the bottom.
+    pub(super) fn due(&mut self, now: Instant, show: impl FnMut(usize, &Row)) {
         let mut horizon = now;
         if self.held > HELD {
             // As many of the first ones as bring it to half, so that this is not repeated for every span.
@@ -72,16 +70,16 @@ impl Traces {
                 horizon = horizon.max(due);
             }
         }
-        self.take(Some(horizon))
+        self.take(Some(horizon), show);
     }
 
     /// Takes out everything.
-    pub(super) fn all(&mut self) -> Vec<Branch> {
-        self.take(None)
+    pub(super) fn all(&mut self, show: impl FnMut(usize, &Row)) {
+        self.take(None, show);
     }
 
     /// Takes out what is due at a moment, or everything.
-    fn take(&mut self, horizon: Option<Instant>) -> Vec<Branch> {
+    fn take(&mut self, horizon: Option<Instant>, mut show: impl FnMut(usize, &Row)) {
         let is_due = |trace: &Trace| horizon.is_none_or(|horizon| trace.due <= horizon);
         let mut taken: Vec<Trace> =
             self.open.extract_if(|_, trace| is_due(trace)).map(|(_, trace)| trace).collect();
@@ -90,15 +88,23 @@ impl Traces {
             trace.rows.sort_by_key(|row| (row.start, row.id));
         }
         taken.sort_by_key(|trace| trace.rows.first().map(|row| (row.start, row.trace)));
-        taken.into_iter().flat_map(|trace| tree(trace.rows)).collect()
+        for trace in &taken {
+            walk(&trace.rows, &mut show);
+        }
     }
 }
 
-/// Puts rows, sorted by start, under their parents. What has no parent among them is a top; what lies on a circle of parents,
-/// which only broken input makes, is one too.
-fn tree(rows: Vec<Row>) -> Vec<Branch> {
-    if rows.len() == 1 {
-        return rows.into_iter().map(|row| (0, row)).collect();
+/// Shows rows, sorted by start, below their parents. What has no parent among them is a top; what lies on a circle of
+/// parents, which only broken input makes, is one too.
+fn walk(rows: &[Row], show: &mut impl FnMut(usize, &Row)) {
+    match rows {
+        [only] => return show(0, only),
+        // Both ends of one exchange: by far the most frequent tree.
+        [top, below] if top.is_parent_of(below) && !below.is_parent_of(top) => {
+            show(0, top);
+            return show(1, below);
+        }
+        _ => {}
     }
     let mut by_id: Vec<(SpanId, usize)> = rows.iter().enumerate().map(|(at, row)| (row.id, at)).collect();
     by_id.sort_unstable();
@@ -112,25 +118,29 @@ fn tree(rows: Vec<Row>) -> Vec<Branch> {
         rows.iter().enumerate().map(|(at, row)| (parent(row), at)).collect();
     children.sort_unstable();
 
-    let mut rows: Vec<Option<Row>> = rows.into_iter().map(Some).collect();
-    let mut branches = Vec::with_capacity(rows.len());
-    let mut walk = |from: usize, rows: &mut [Option<Row>]| {
-        let mut stack = vec![(0, from)];
+    let tops = children.iter().take_while(|(parent, _)| parent.is_none()).map(|(_, at)| *at);
+    let mut shown = vec![false; rows.len()];
+    let mut stack = Vec::new();
+    // After the tops every row, for those on circles: what was shown is not shown again.
+    for top in tops.chain(0..rows.len()) {
+        stack.push((0, top));
         while let Some((depth, at)) = stack.pop() {
-            let Some(row) = rows.get_mut(at).and_then(Option::take) else { continue };
-            branches.push((depth, row));
+            let (Some(row), Some(seen)) = (rows.get(at), shown.get_mut(at)) else { continue };
+            if std::mem::replace(seen, true) {
+                continue;
+            }
+            show(depth, row);
             let first = children.partition_point(|(parent, _)| *parent < Some(at));
             let below = children.iter().skip(first).take_while(|(parent, _)| *parent == Some(at));
             let from = stack.len();
             stack.extend(below.map(|(_, child)| (depth + 1, *child)));
             stack.get_mut(from..).unwrap_or_default().reverse();
         }
-    };
-    for (_, top) in children.iter().take_while(|(parent, _)| parent.is_none()) {
-        walk(*top, &mut rows);
     }
-    for at in 0..rows.len() {
-        walk(at, &mut rows);
+}
+
+impl Row {
+    fn is_parent_of(&self, other: &Self) -> bool {
+        other.parent.is_some_and(|(id, _)| id == self.id)
     }
-    branches
 }
