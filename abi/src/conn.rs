@@ -14,9 +14,13 @@ pub struct ConnState {
     pub connect_tgid: u32,
     /// The thread that called `connect`.
     pub connect_tid: u32,
-    /// Names the socket's incarnation where state is keyed by address: inode number of a unix socket, first own
-    /// sequence number of a TCP socket.
-    pub incarnation: u32,
+    /// First sequence number that this end sent (TCP), or its socket's inode number (unix). Kept from the first chunk on,
+    /// since the kernel's counters move by one when a FIN comes or goes.
+    pub first_local: u32,
+    /// First sequence number that the other end sent (TCP).
+    pub first_peer: u32,
+    /// Unix sockets only: address of the other end's `struct sock`, kept when the kernel forgets it.
+    pub peer: u64,
     /// Bytes of the current message's head that may still be copied; 0 outside a head.
     pub head_left: u32,
     /// Runs that began with unknown bytes ([`crate::limits::LOOKS`]).
@@ -30,7 +34,7 @@ pub struct ConnState {
     /// Bits of [`state_flags`].
     pub flags: u8,
     /// Keeps the size a multiple of eight.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 6],
 }
 
 /// What a connection's bytes turned out to be.
@@ -49,8 +53,14 @@ pub mod state_flags {
     pub const OPENED: u8 = 1;
     /// Several requests were under way at once: whole chunks are copied, since heads may begin anywhere.
     pub const PIPELINED: u8 = 2;
-    /// The protocol was seen from both of its sides (a request and a response).
-    pub const CONFIRMED: u8 = 4;
+    /// What is left of `head_left` follows a response's first chunk, most likely its body: copied without looking for the end.
+    pub const SOFT: u8 = 4;
+    /// `first_local` and `first_peer` (and `peer`) are set.
+    pub const NAMED: u8 = 8;
+    /// The head under way is a response's.
+    pub const RESPONSE: u8 = 16;
+    /// The call under way changed the connection's direction.
+    pub const CHANGED: u8 = 32;
 }
 
 /// What the agent has decided about a process; one byte for each thread group id, shared with the kernel side.

@@ -8,24 +8,28 @@ pub const RING_BYTES: u32 = 2 << 20;
 /// Waking it for every record costs twenty times the reader itself.
 pub const WAKE_BYTES: u64 = 64 << 10;
 
-/// Payload bytes that one record carries at most. A longer head continues in further records of the same call.
+/// Payload bytes of the smaller record that a call's first piece may take.
+pub const SMALL_PIECE: usize = 256;
+
+/// Payload bytes of a call's first record at most: most heads are shorter.
 pub const PIECE: usize = 1024;
 
-/// Payload sizes that a record is reserved with; the reserve call wants a constant, and a tight one keeps the ring small.
-pub const SIZE_CLASSES: [usize; 4] = [128, 256, 512, PIECE];
+/// Payload bytes of each further record of a call, which carry a long head or pipelined messages on.
+pub const LARGE_PIECE: usize = 16 << 10;
 
 /// Bytes of one message's head that are copied at most. Past it the head is `truncated`.
 pub const HEAD_BYTES: u32 = 64 << 10;
 
-/// Records that one call makes at most: a head of [`HEAD_BYTES`] in pieces, and one for what follows it.
-pub const PIECES_PER_CALL: u32 = HEAD_BYTES / PIECE as u32 + 1;
+/// Records with payload that one call makes at most after its first: [`HEAD_BYTES`] in one buffer, or a few buffers.
+pub const PIECES_PER_CALL: u32 = 8;
 
 /// Payload bytes copied after a response's first chunk when that did not end at the end of its head: enough for a head
 /// that is written in many small pieces, little of a body.
 pub const SOFT_HEAD_BYTES: u32 = 4096;
 
-/// Runs of one direction that may begin with bytes of no known protocol before the connection is left alone for good.
-pub const LOOKS: u16 = 32;
+/// Runs of one direction without a response among them (unknown bytes, or what looks like requests that nobody answers)
+/// before the connection is left alone for good.
+pub const LOOKS: u16 = 64;
 
 /// Buffers of a vectored call that are read for payload. Bytes in later ones count and are not copied.
 pub const IOVECS: usize = 8;

@@ -86,7 +86,7 @@ pub struct ChunkHeader {
     pub direction: u8,
     /// Bits of [`flags`].
     pub flags: u16,
-    /// Payload bytes that follow, at most [`crate::limits::PIECE`].
+    /// Payload bytes that follow, at most [`crate::limits::LARGE_PIECE`].
     pub captured: u32,
     /// `CLOCK_MONOTONIC` in nanoseconds at the end of the call.
     pub time_ns: u64,

@@ -41,6 +41,8 @@ pub struct Offsets {
     pub sk_protocol: u32,
     /// `sock.sk_err`
     pub sk_err: u32,
+    /// `sock.sk_shutdown`
+    pub sk_shutdown: u32,
     /// `sock_common.skc_family`
     pub skc_family: u32,
     /// `sock_common.skc_state`
@@ -101,6 +103,7 @@ impl Offsets {
         sk_type: ABSENT,
         sk_protocol: ABSENT,
         sk_err: ABSENT,
+        sk_shutdown: ABSENT,
         skc_family: ABSENT,
         skc_state: ABSENT,
         skc_num: ABSENT,
@@ -129,9 +132,9 @@ impl Offsets {
 pub struct Selection {
     /// 1: a connection is observed where either end's port is set in the `PORTS` bitmap, whatever its process is.
     pub by_port: u32,
-    /// 1: only connections of `PORTS` and processes marked observed count; a process not yet decided counts as neither
-    /// until the agent has decided. 0: everything but excluded processes.
-    pub targets_only: u32,
+    /// 1: connections of processes count, but for those that the agent excluded (which one it wants it says by excluding
+    /// the others; what an undecided process does is sent). 0: only `by_port` selects.
+    pub by_process: u32,
     /// The agent's own thread group, never observed.
     pub own_tgid: u32,
     /// Largest process id plus one (`/proc/sys/kernel/pid_max`): bytes in the `PROCESSES` map.
@@ -140,7 +143,7 @@ pub struct Selection {
 
 impl Selection {
     /// Everything is sent.
-    pub const ALL: Self = Self { by_port: 0, targets_only: 0, own_tgid: 0, pid_max: 4_194_304 };
+    pub const ALL: Self = Self { by_port: 0, by_process: 1, own_tgid: 0, pid_max: 4_194_304 };
 }
 
 /// Counters that the kernel side keeps per processor, by index.

@@ -1,0 +1,511 @@
+//! What of a call crosses the ring: a record for each contiguous piece that is worth copying, and the rest as a length.
+//!
+//! Heads are copied, bodies are counted. A message's start is recognised by its first bytes ([`sniff`]); copying goes on
+//! until the head's empty line, over as many pieces and calls as it takes, up to [`HEAD_BYTES`]. Where several requests
+//! are under way at once, whole calls are copied, since heads may then begin anywhere.
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_probe_read_user, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use core::hint::cold_path;
+use sonde_abi::conn::{mode, state_flags};
+use sonde_abi::limits::{HEAD_BYTES, IOVECS, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES};
+use sonde_abi::record::flags;
+use sonde_abi::settings::KernelCounter;
+use sonde_abi::sniff::{self, Start};
+use sonde_abi::{ChunkHeader, ConnState, Direction, RecordKind};
+
+use crate::access::{Access, Kernel, bounded};
+use crate::conn::{Extent, Socket};
+use crate::head::{Piece, SLACK, forget};
+use crate::lifetime;
+use crate::maps::{RING, count};
+use crate::processes::{self, Verdict};
+use crate::user::{self, Source};
+
+/// What one call moved.
+pub struct Moved {
+    /// `struct sock`.
+    pub sock: Kernel,
+    /// Which way.
+    pub direction: Direction,
+    /// How many bytes; 0 for the end of the stream.
+    pub length: u32,
+    /// Bytes of the same direction that the same system call moved after these.
+    pub behind: u32,
+    /// Where they are in the process.
+    pub source: Source,
+}
+
+/// What comes after a piece.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The rest of the call is not worth copying.
+    Stop,
+    /// The next piece is.
+    More,
+    /// Nothing of the call is worth a record.
+    Nothing,
+}
+
+/// Sends what is worth sending of a call.
+#[inline(always)]
+pub fn moved<A: Access>(call: &Moved) -> Option<()> {
+    let id = bpf_get_current_pid_tgid();
+    let verdict = processes::judge((id >> 32) as u32);
+    if let Verdict::Drop = verdict {
+        return None;
+    }
+    let socket = Socket::of::<A>(call.sock)?;
+    if let Verdict::IfPort = verdict {
+        if !socket.port_selected::<A>() {
+            return None;
+        }
+    }
+    if call.length == 0 && (call.direction == Direction::Write || !socket.has_ended::<A>()) {
+        return None;
+    }
+    let state = A::state(call.sock)?;
+    // SAFETY: points into a map value that lives as long as this program runs. Another processor may change it between
+    // two reads: each field is judged by itself, and a lost change costs a few bytes copied too many or too few.
+    let state = unsafe { &mut *state };
+    let changed = state.last_direction != call.direction as u8 + 1;
+    if state.mode == mode::OFF || (state.mode == mode::UNKNOWN && skips_unknown(state, call, changed)) {
+        // Unix streams are counted by us alone, whether their bytes are of interest or not.
+        if state.mode == mode::UNKNOWN {
+            count_unseen::<A>(state, call, &socket);
+        }
+        return None;
+    }
+    state.last_direction = call.direction as u8 + 1;
+    // Kept in the state rather than in a variable: the verifier then has one path less for each branch on it. Should another
+    // thread's call change it in between, the bytes are peeked at instead, with the same result.
+    state.flags &= !state_flags::CHANGED;
+    if changed {
+        state.head_left = 0;
+        state.flags = (state.flags & !(state_flags::SOFT | state_flags::RESPONSE)) | state_flags::CHANGED;
+    }
+    // SAFETY: a helper without arguments.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let place = socket.place::<A>(state, &Extent { direction: call.direction, length: call.length, time_ns })?;
+    let mut call = Call {
+        state,
+        socket,
+        id,
+        time_ns,
+        position: place.position.wrapping_sub(u64::from(call.behind)),
+        length: call.length,
+        queued_us: place.queued_us,
+        tail: 0,
+        flags: if call.length == 0 { flags::POSITION | flags::END } else { flags::POSITION },
+        direction: call.direction,
+        source: call.source,
+        index: 0,
+        skipped: 0,
+    };
+    call.send::<A>()
+}
+
+/// Whether a call on a connection of which nothing is known is not even looked at: nothing moved, no buffer to look into, or
+/// the middle of a run (a message that is worth seeing begins with a change of direction).
+#[inline(always)]
+fn skips_unknown(state: &ConnState, call: &Moved, changed: bool) -> bool {
+    call.length == 0 || matches!(call.source, Source::None) || (!changed && state.head_left == 0)
+}
+
+#[inline(always)]
+fn count_unseen<A: Access>(state: &mut ConnState, call: &Moved, socket: &Socket) {
+    if !socket.is_unix::<A>() {
+        return;
+    }
+    if call.direction == Direction::Write {
+        state.written += u64::from(call.length);
+    } else {
+        state.read += u64::from(call.length);
+    }
+}
+
+/// A call on its way through the ring: what of it is not sent yet.
+struct Call<'a> {
+    state: &'a mut ConnState,
+    socket: Socket,
+    /// Process and thread.
+    id: u64,
+    time_ns: u64,
+    position: u64,
+    length: u32,
+    queued_us: u32,
+    /// Last bytes of the chunk, where `flags` say so.
+    tail: u64,
+    flags: u16,
+    direction: Direction,
+    source: Source,
+    /// Buffer under way, and how much of it has been sent.
+    index: u64,
+    skipped: u64,
+}
+
+impl Call<'_> {
+    #[inline(always)]
+    fn send<A: Access>(&mut self) -> Option<()> {
+        if !self.wants_payload() {
+            return self.send_rest::<A>();
+        }
+        let unix = self.socket.is_unix::<A>();
+        if self.state.flags & state_flags::OPENED == 0 && (unix || self.state.connect_time != 0) {
+            // Ring order is that of reservation: what introduces a connection must be out before its chunk is reserved.
+            if self.peek() != Start::Other {
+                lifetime::introduce::<A>(self.socket.sock, unix, self.state);
+            }
+        }
+        let next = self.send_first::<A>()?;
+        if next == Next::More {
+            cold_path();
+            self.send_pieces::<A>();
+        }
+        Some(())
+    }
+
+    /// Whether the call's first bytes are to be copied: where a message may begin, or a head goes on.
+    #[inline(always)]
+    fn wants_payload(&mut self) -> bool {
+        if self.length == 0 {
+            return false;
+        }
+        if matches!(self.source, Source::None) {
+            count(KernelCounter::NoBuffer);
+            self.flags |= flags::NO_BUFFER;
+            // What cannot be seen cannot speak against the connection.
+            self.state.looks = 0;
+            return false;
+        }
+        if self.state.head_left > 0 || self.state.flags & (state_flags::CHANGED | state_flags::PIPELINED) != 0 {
+            return true;
+        }
+        // The middle of a run: a body, or the next of several pipelined messages.
+        matches!(self.peek(), Start::Request | Start::Response)
+    }
+
+    #[inline(never)]
+    fn peek(&self) -> Start {
+        let Some(buffer) = user::buffer(self.source, 0) else { return Start::Other };
+        let mut len = u64::from(self.length);
+        if buffer.len < len {
+            len = buffer.len;
+        }
+        if len > sniff::LOOK as u64 {
+            len = sniff::LOOK as u64;
+        }
+        let mut first = [0_u64; 2];
+        let len = bounded(len, sniff::LOOK as u64);
+        // SAFETY: at most the array's size; the helper checks the address.
+        let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), len as u32, buffer.base as *const _) };
+        if failed != 0 { Start::Other } else { sniff::http1(&first, len as usize) }
+    }
+
+    /// The buffer bytes under way, `None` past the last that can be read.
+    #[inline(always)]
+    fn contiguous(&mut self) -> Option<(u64, u64)> {
+        let mut tries = 0;
+        // Empty buffers in between are legal.
+        while tries < 2 {
+            let buffer = user::buffer(self.source, self.index)?;
+            if buffer.len > self.skipped {
+                let left = u64::from(self.length);
+                let len = buffer.len - self.skipped;
+                return Some((buffer.base.wrapping_add(self.skipped), if len < left { len } else { left }));
+            }
+            self.index += 1;
+            self.skipped = 0;
+            tries += 1;
+        }
+        None
+    }
+
+    /// The first piece, in a record of the smallest class that holds it.
+    #[inline(always)]
+    fn send_first<A: Access>(&mut self) -> Option<Next> {
+        let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
+        if len <= SMALL_PIECE as u64 {
+            return self.send_piece::<A, SMALL_PIECE>(base, len, true);
+        }
+        self.send_piece::<A, PIECE>(base, if len < PIECE as u64 { len } else { PIECE as u64 }, true)
+    }
+
+    /// The pieces after the first, in larger records.
+    #[inline(never)]
+    fn send_pieces<A: Access>(&mut self) {
+        let mut piece = 0;
+        while piece < PIECES_PER_CALL {
+            let Some((base, len)) = self.contiguous() else { break };
+            let len = if len < LARGE_PIECE as u64 { len } else { LARGE_PIECE as u64 };
+            match self.send_piece::<A, LARGE_PIECE>(base, len, false) {
+                Some(Next::More) => piece += 1,
+                _ => return,
+            }
+        }
+        self.send_rest::<A>();
+    }
+
+    #[inline(always)]
+    fn unreadable<A: Access>(&mut self) -> Option<Next> {
+        count(KernelCounter::UserFault);
+        if self.state.mode == mode::UNKNOWN {
+            return Some(Next::Nothing);
+        }
+        self.flags |= flags::NO_BUFFER;
+        self.send_rest::<A>();
+        Some(Next::Stop)
+    }
+
+    /// Copies `len` bytes from `base` into a record and decides what comes next. The record takes all that is left of the
+    /// call as its length where the next bytes are not worth copying.
+    #[inline(always)]
+    fn send_piece<A: Access, const N: usize>(&mut self, base: u64, len: u64, first: bool) -> Option<Next> {
+        let size = (ChunkHeader::LEN + N + SLACK) as u64;
+        let record = self.reserve(size)?;
+        // SAFETY: the record is as large as header and `N` together.
+        let payload = unsafe { record.add(ChunkHeader::LEN) };
+        let len = bounded(len, N as u64);
+        // SAFETY: at most `N` bytes into the payload; the helper checks the address of the process.
+        let failed = unsafe { bpf_probe_read_user(payload.cast(), len as u32, base as *const _) };
+        if failed != 0 {
+            cold_path();
+            // SAFETY: reserved above, given back once.
+            unsafe { bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
+            return self.unreadable::<A>();
+        }
+        let piece = Piece::<N> { at: payload, len: len as usize };
+        let left = self.length;
+        let next = self.judge(piece, first, len as u32 == left);
+        if next == Next::Nothing {
+            // SAFETY: as above.
+            unsafe { bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
+            return Some(next);
+        }
+        if next != Next::More {
+            if len < u64::from(left) {
+                self.take_tail();
+            }
+            self.submit::<A>(record, size, len as u32);
+            return Some(next);
+        }
+        cold_path();
+        // What the verifier knows of these numbers differs from path to path; without that knowledge the paths are one.
+        let rest = forget(record, u64::from(left) - len) as u32;
+        let position = forget(record, self.position + len);
+        let skipped = forget(record, self.skipped + len);
+        let flags = forget(record, u64::from(self.flags)) as u16;
+        self.length = len as u32;
+        self.flags |= flags::CONTINUES;
+        self.submit::<A>(record, size, len as u32);
+        self.length = rest;
+        self.position = position;
+        self.skipped = skipped;
+        self.flags = flags;
+        Some(next)
+    }
+
+    /// Looks at a piece and moves the connection's state on. `whole`: nothing of the call is left behind it.
+    #[inline(always)]
+    fn judge<const N: usize>(&mut self, piece: Piece<N>, first: bool, whole: bool) -> Next {
+        let state = &mut *self.state;
+        if first && state.head_left == 0 && !recognise(state, piece) {
+            return Next::Nothing;
+        }
+        let pipelined = state.flags & state_flags::PIPELINED != 0;
+        if state.head_left > 0 {
+            if consume(state, piece, first, whole) {
+                self.flags |= flags::HEAD_TOO_LONG;
+            }
+        }
+        let state = &*self.state;
+        let in_head = state.head_left > 0 && state.flags & state_flags::SOFT == 0;
+        // A response's head that long has nothing to say that is worth more than one large piece.
+        let response = state.flags & state_flags::RESPONSE != 0;
+        let in_head = in_head && (first || !response);
+        if !whole && (in_head || pipelined || state.flags & state_flags::PIPELINED != 0) { Next::More } else { Next::Stop }
+    }
+
+    /// Sends what is left of the call as a length.
+    #[inline(always)]
+    fn send_rest<A: Access>(&mut self) -> Option<()> {
+        let record = self.reserve(ChunkHeader::LEN as u64)?;
+        if self.length > 8 {
+            self.take_tail();
+        }
+        self.submit::<A>(record, ChunkHeader::LEN as u64, 0);
+        Some(())
+    }
+
+    /// Copies the last bytes of what is left.
+    #[inline(never)]
+    fn take_tail(&mut self) {
+        if let Some(buffer) = user::buffer(self.source, self.index) {
+            self.tail_from(buffer.base, buffer.len, self.skipped);
+        }
+    }
+
+    /// Finds the last eight bytes of what is left, beginning in the buffer (`base`, `len`) behind `skipped` of its bytes.
+    #[inline(always)]
+    fn tail_from(&mut self, base: u64, len: u64, skipped: u64) {
+        let mut base = base.wrapping_add(skipped);
+        let mut len = len - skipped;
+        let mut left = u64::from(self.length);
+        let mut step = 0;
+        while left > len && step < IOVECS as u64 {
+            left -= len;
+            step += 1;
+            let Some(buffer) = user::buffer(self.source, self.index + step) else { return };
+            base = buffer.base;
+            len = buffer.len;
+        }
+        if left > len || left < 8 {
+            return;
+        }
+        if let Some(tail) = user::read::<u64>(base.wrapping_add(left - 8)) {
+            self.tail = tail;
+            self.flags |= flags::TAIL;
+        }
+    }
+
+    #[inline(always)]
+    fn reserve(&self, size: u64) -> Option<*mut u8> {
+        // SAFETY: the helper wants a constant size: each caller's is one.
+        let record = unsafe { bpf_ringbuf_reserve((&raw const RING).cast_mut().cast(), size, 0) };
+        if record.is_null() {
+            cold_path();
+            count(KernelCounter::RingFull);
+            return None;
+        }
+        Some(record.cast())
+    }
+
+    /// Writes the header and hands the record over. The reader is woken once for each [`WAKE_BYTES`] that wait, and for a
+    /// process that it should look at while it lives.
+    #[inline(always)]
+    fn submit<A: Access>(&mut self, record: *mut u8, size: u64, captured: u32) {
+        let announced = processes::announce((self.id >> 32) as u32);
+        let mut wake = if announced == 0 { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP };
+        // SAFETY: a query of our own ring.
+        let waiting = unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
+        if waiting & (WAKE_BYTES - 1) < size && waiting >= WAKE_BYTES {
+            wake = BPF_RB_FORCE_WAKEUP;
+        }
+        count(KernelCounter::Chunks);
+        let header = record.cast::<ChunkHeader>();
+        // SAFETY: the record has room for a header and is aligned to eight bytes; every field is written, here and in
+        // `describe`; submitted once.
+        unsafe {
+            (*header).kind = RecordKind::Chunk as u8;
+            (*header).direction = self.direction as u8;
+            (*header).flags = self.flags | announced;
+            (*header).captured = captured;
+            (*header).time_ns = self.time_ns;
+            (*header).position = self.position;
+            (*header).length = self.length;
+            (*header).queued_us = self.queued_us;
+            (*header).tgid = (self.id >> 32) as u32;
+            (*header).tid = self.id as u32;
+            (*header).reserved = 0;
+            (&raw mut (*header).tail).cast::<u64>().write(self.tail);
+            self.socket.describe::<A>(self.state, header);
+            bpf_ringbuf_submit(record.cast(), u64::from(wake));
+        }
+    }
+}
+
+/// What the first bytes of a record's payload say. Apart, for its registers.
+#[inline(never)]
+fn start_of<const N: usize>(piece: Piece<N>) -> Start {
+    // SAFETY: every size class has room for as many bytes as are looked at; those behind `len` are not judged.
+    unsafe { sniff::http1(&*piece.at.cast::<[u64; 2]>(), piece.len) }
+}
+
+/// Looks at the start of a run. False: nothing to send.
+#[inline(always)]
+fn recognise<const N: usize>(state: &mut ConnState, piece: Piece<N>) -> bool {
+    let start = start_of(piece.forgetting());
+    match start {
+        Start::Request | Start::Response => {
+            state.mode = mode::HTTP1;
+            state.head_left = HEAD_BYTES;
+            state.flags &= !(state_flags::SOFT | state_flags::RESPONSE);
+            if start == Start::Response {
+                state.flags |= state_flags::RESPONSE;
+                state.looks = 0;
+            } else {
+                state.looks += 1;
+                leave_alone(state);
+            }
+            true
+        }
+        Start::Short => {
+            state.mode = mode::HTTP1;
+            state.looks += 1;
+            state.head_left = HEAD_BYTES;
+            leave_alone(state);
+            true
+        }
+        Start::Other => {
+            state.looks += 1;
+            leave_alone(state);
+            state.mode == mode::HTTP1
+        }
+    }
+}
+
+#[inline(always)]
+fn leave_alone(state: &mut ConnState) {
+    if state.looks > LOOKS {
+        state.mode = mode::OFF;
+        count(KernelCounter::LeftAlone);
+    }
+}
+
+/// Takes a piece off the head under way. True: the head is too long, the rest of it is not copied.
+#[inline(always)]
+fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, whole: bool) -> bool {
+    let len = piece.len as u32;
+    let left = if len < state.head_left { state.head_left - len } else { 0 };
+    if state.flags & state_flags::SOFT != 0 {
+        state.head_left = left;
+        return false;
+    }
+    if state.flags & state_flags::RESPONSE != 0 {
+        if piece.ends_head() {
+            state.head_left = 0;
+            return false;
+        }
+        if whole {
+            // Most responses bring head and body in one call: not worth a scan. If the head goes on, it does so soon.
+            state.flags |= state_flags::SOFT;
+            state.head_left = SOFT_HEAD_BYTES;
+            return false;
+        }
+    }
+    // Further pieces are copied without a search: most of them end with the head, and few calls have any.
+    let end = match (first, piece.ends_head()) {
+        (true, _) => piece.forgetting().head_end(),
+        (false, true) => piece.len,
+        (false, false) => 0,
+    };
+    match end {
+        1.. => {
+            state.head_left = 0;
+            if state.flags & state_flags::RESPONSE == 0 && end < piece.len && piece.request_at(end) {
+                state.flags |= state_flags::PIPELINED;
+            }
+            false
+        }
+        0 => {
+            state.head_left = left;
+            if left == 0 {
+                count(KernelCounter::HeadTooLong);
+            }
+            left == 0
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The buffers of a call, in the memory of the process. Read only.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use core::mem::MaybeUninit;
+use sonde_abi::limits::IOVECS;
+
+/// One contiguous buffer.
+#[derive(Clone, Copy)]
+pub struct Buffer {
+    /// Where it begins.
+    pub base: u64,
+    /// How long it is.
+    pub len: u64,
+}
+
+/// Where a call's bytes are.
+#[derive(Clone, Copy)]
+pub enum Source {
+    /// One buffer.
+    One(u64),
+    /// `struct iovec[count]` at an address.
+    Many(u64, u64),
+    /// Not in the memory of the process, or not known where.
+    None,
+}
+
+/// `struct iovec` as it lies in memory.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Iovec {
+    base: u64,
+    len: u64,
+}
+
+/// `struct msghdr` up to what is needed of it (sendmsg(2)).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Msghdr {
+    name: u64,
+    name_len: u64,
+    iov: u64,
+    iov_len: u64,
+}
+
+/// The buffers that a `struct msghdr` names.
+#[inline(always)]
+pub fn of_msghdr(address: u64) -> Source {
+    match read::<Msghdr>(address) {
+        Some(message) => Source::Many(message.iov, message.iov_len),
+        None => Source::None,
+    }
+}
+
+/// The buffer with this number, `None` past the last one that is looked at.
+#[inline(always)]
+pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
+    match source {
+        Source::One(base) => (index == 0).then_some(Buffer { base, len: u64::MAX }),
+        Source::Many(iov, count) => {
+            if index >= count || index >= IOVECS as u64 {
+                return None;
+            }
+            let iovec = read::<Iovec>(iov.wrapping_add(index * size_of::<Iovec>() as u64))?;
+            Some(Buffer { base: iovec.base, len: iovec.len })
+        }
+        Source::None => None,
+    }
+}
+
+/// Reads from the process, `None` where the memory is not there.
+#[inline(always)]
+pub fn read<T: Copy>(from: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: writes exactly the size of `T`; the helper checks the address.
+    let failed = unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *const _) };
+    // SAFETY: filled by the helper, and every `T` used is made of integers.
+    (failed == 0).then(|| unsafe { value.assume_init() })
+}
