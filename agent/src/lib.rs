@@ -5,13 +5,15 @@
 //! out, without a clock, I/O, tokio or aya.
 
 pub mod commands;
+pub mod config;
 pub mod conn;
 pub mod discover;
 pub mod enrich;
+pub mod export;
 pub mod kernel;
+pub mod metrics;
 pub mod probe;
 pub mod proto;
 pub mod replay;
-
 pub mod span;
 pub mod telemetry;

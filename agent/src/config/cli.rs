@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use super::outputs::OutputSpec;
+use super::targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
+
+/// Turns what unmodified processes say to each other into OpenTelemetry spans.
+#[derive(Debug, Parser)]
+#[command(name = "sonde", version, about, max_term_width = 110, infer_long_args = false)]
+pub struct Cli {
+    /// What Sonde says of itself on standard error: a level (error, warn, info, debug, trace) or tracing directives
+    #[arg(long, global = true, env = "SONDE_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
+    pub log: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Observe processes and export their spans
+    Run(RunArgs),
+    /// Write what the kernel sends to a file, payloads included
+    Record(RecordArgs),
+    /// Run a recording through the same pipeline, without privileges
+    Replay(ReplayArgs),
+    /// Say what this kernel and these privileges allow, and why not more
+    Doctor(DoctorArgs),
+    /// Show the configuration
+    Config(ConfigArgs),
+}
+
+/// `sonde run`.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Whom to observe.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    /// Where spans go.
+    #[command(flatten)]
+    pub outputs: OutputArgs,
+    /// How to hook into the kernel.
+    #[command(flatten)]
+    pub hooks: HookArgs,
+}
+
+/// `sonde record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// File to write; an existing one is replaced
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Record without asking: the file will hold requests and responses as they were, with everything that is secret in them
+    #[arg(long)]
+    pub yes: bool,
+    /// Whom to observe.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    /// How to hook into the kernel.
+    #[command(flatten)]
+    pub hooks: HookArgs,
+}
+
+/// `sonde replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A recording made by `sonde record`
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where spans go.
+    #[command(flatten)]
+    pub outputs: OutputArgs,
+}
+
+/// `sonde doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sonde config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What `sonde config` does.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Print the effective configuration with where each value comes from; secrets are masked
+    Print(RunArgs),
+}
+
+/// Flags that choose whom to observe.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Targets (several kinds together: either suffices; none: every process)")]
+pub struct TargetArgs {
+    /// Connections with one of these ports at either end, such as 8080 or 80,443,8000-8100
+    #[arg(long = "port", value_name = "LIST|RANGE")]
+    ports: Vec<Ports>,
+    /// Processes whose program matches: its file name, or its whole path where the pattern holds a '/'
+    #[arg(long = "exe", value_name = "GLOB")]
+    exes: Vec<ExeGlob>,
+    /// Processes by id
+    #[arg(long = "pid", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pids: Vec<u32>,
+    /// Processes whose service.name matches
+    #[arg(long = "service", value_name = "GLOB")]
+    services: Vec<ServiceGlob>,
+}
+
+impl TargetArgs {
+    /// Joins repeated flags.
+    #[must_use]
+    pub fn targets(&self) -> Targets {
+        Targets {
+            ports: self.ports.iter().collect::<PortSet>(),
+            exes: self.exes.clone(),
+            pids: self.pids.clone(),
+            services: self.services.clone(),
+        }
+    }
+}
+
+/// Flags that choose where spans go.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Outputs")]
+pub struct OutputArgs {
+    /// Where spans go: console, json, json:FILE, otlp or none; may be given several times
+    ///
+    /// Without it: OTEL_TRACES_EXPORTER, else otlp where OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
+    /// is set, else console. `json` writes OTLP/JSON Lines to standard output, `json:FILE` appends them to a file.
+    #[arg(long = "output", value_name = "console|json[:FILE]|otlp|none")]
+    pub outputs: Vec<OutputSpec>,
+}
+
+/// Flags that choose how to hook into the kernel.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Kernel")]
+pub struct HookArgs {
+    /// Which kernel hooks to use; auto takes the cheapest that this kernel has
+    #[arg(long, value_enum, default_value_t)]
+    pub hooks: HookChoice,
+}
+
+/// Which family of kernel hooks to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum HookChoice {
+    /// The cheapest that this kernel has
+    #[default]
+    Auto,
+    /// Tracepoints on the lengths that sockets send and receive (Linux 6.3 and later)
+    Lengths,
+    /// The exit of every system call (any supported kernel)
+    Syscalls,
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err(
+            "write a level (error, warn, info, debug, trace), or directives such as info,sonde::probe=debug"
+                .to_owned(),
+        ),
+    }
+}

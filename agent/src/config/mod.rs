@@ -1,0 +1,44 @@
+//! What the user asked for: the command line and the environment, as types that hold nothing invalid.
+//!
+//! Flags beat environment beats default. A bad flag ends with exit code 2 and a hint. A bad value in an `OTEL_*` variable
+//! is warned of and ignored where the specification says so ("Environment Variable Specification"), and an error where
+//! going on would send spans somewhere else than the user wrote.
+
+mod cli;
+mod environment;
+mod otlp;
+mod outputs;
+mod targets;
+
+pub use cli::{
+    Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookChoice, RecordArgs, ReplayArgs, RunArgs,
+};
+pub use environment::Environment;
+pub use otlp::{Batching, Compression, Endpoint, Otlp, Protocol};
+pub use outputs::{OutputSpec, OutputsConfig, Resolved, Setting, Source, WhenFull};
+pub use targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
+
+/// A configuration that cannot be followed. Ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// An environment variable holds something unusable.
+    #[error("{name}={value}: {problem}\n  hint: {hint}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// Its value, as far as it is no secret.
+        value: String,
+        /// What is wrong.
+        problem: String,
+        /// What to write instead.
+        hint: String,
+    },
+    /// Outputs that exclude each other.
+    #[error("{problem}\n  hint: {hint}")]
+    Outputs {
+        /// What is wrong.
+        problem: String,
+        /// What to write instead.
+        hint: String,
+    },
+}

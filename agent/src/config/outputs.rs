@@ -1,0 +1,280 @@
+//! Where spans go, decided from flags and environment.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::cli::{OutputArgs, RunArgs};
+use super::environment::Environment;
+use super::otlp::{Batching, Otlp, Reading};
+use super::{ConfigError, HookChoice};
+
+/// One output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputSpec {
+    /// Lines for people on standard output.
+    Console,
+    /// OTLP/JSON Lines on standard output, or appended to a file.
+    Json(Option<PathBuf>),
+    /// An OTLP endpoint.
+    Otlp,
+    /// Nowhere.
+    None,
+}
+
+impl FromStr for OutputSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.split_once(':')) {
+            ("console", _) => Ok(Self::Console),
+            ("json", _) => Ok(Self::Json(None)),
+            ("otlp", _) => Ok(Self::Otlp),
+            ("none", _) => Ok(Self::None),
+            (_, Some(("json", file))) if !file.is_empty() => Ok(Self::Json(Some(PathBuf::from(file)))),
+            (_, Some(("json", _))) => Err("the file is missing: write json:spans.jsonl".to_owned()),
+            (_, Some(("otlp", _))) => {
+                Err("the endpoint comes from OTEL_EXPORTER_OTLP_ENDPOINT: write otlp alone".to_owned())
+            }
+            (_, Some(("console", _))) => {
+                Err("console writes to standard output only: write json:FILE for a file".to_owned())
+            }
+            _ => Err("write console, json, json:FILE, otlp or none".to_owned()),
+        }
+    }
+}
+
+impl OutputSpec {
+    fn uses_stdout(&self) -> bool {
+        matches!(self, Self::Console | Self::Json(None))
+    }
+}
+
+/// Everything that outputs need to start.
+#[derive(Clone, Debug)]
+pub struct OutputsConfig {
+    /// The outputs, each once; empty for none.
+    pub outputs: Vec<OutputSpec>,
+    /// How to reach the endpoint, where [`OutputSpec::Otlp`] is among the outputs.
+    pub otlp: Option<Otlp>,
+    /// Batches and queue of the OTLP output.
+    pub batching: Batching,
+    /// What happens when an output does not keep up.
+    pub when_full: WhenFull,
+    /// No colours, also on a terminal: `NO_COLOR` is set or `TERM` is `dumb`.
+    pub plain: bool,
+}
+
+/// What happens when spans are made faster than an output takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest are dropped and counted: observing must not wait.
+    #[default]
+    Drop,
+    /// Whoever makes them waits: a replay has all the time.
+    Wait,
+}
+
+/// A value and where it comes from, to be shown. Secrets are masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// As text.
+    pub value: String,
+    /// Who set it.
+    pub source: Source,
+}
+
+/// Who set a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// Nobody.
+    Default,
+}
+
+/// Outputs as resolved from flags and environment, with what there is to say of it.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The outputs.
+    pub outputs: OutputsConfig,
+    /// Every value with its source.
+    pub settings: Vec<Setting>,
+    /// Values that were ignored, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Resolved {
+    /// Decides where spans go.
+    ///
+    /// # Errors
+    /// When outputs exclude each other or the endpoint is unusable.
+    pub fn new(args: &OutputArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reading = Reading { environment, warnings: Vec::new(), settings: Vec::new() };
+        let (chosen, source) = choose(args, environment, &mut reading.warnings);
+        let outputs = consistent(chosen)?;
+        let shown: Vec<String> = outputs.iter().map(ToString::to_string).collect();
+        reading.note("output", if shown.is_empty() { "none".to_owned() } else { shown.join(",") }, source);
+
+        let otlp = outputs.contains(&OutputSpec::Otlp).then(|| reading.otlp()).transpose()?;
+        let batching = if otlp.is_some() { reading.batching() } else { Batching::default() };
+        let plain = environment.text("NO_COLOR").is_some() || environment.text("TERM") == Some("dumb");
+        let Reading { environment: _, warnings, settings } = reading;
+        Ok(Self {
+            outputs: OutputsConfig { outputs, otlp, batching, when_full: WhenFull::default(), plain },
+            settings,
+            warnings,
+        })
+    }
+
+    /// What `sonde config print` shows: `name: value` lines with their sources as comments.
+    ///
+    /// # Errors
+    /// Those of [`Resolved::new`].
+    pub fn print(args: &RunArgs, environment: &Environment) -> Result<String, ConfigError> {
+        let targets = args.targets.targets();
+        let flag = |given: bool, name| if given { Source::Flag(name) } else { Source::Default };
+        let list = |values: Vec<String>| if values.is_empty() { "any".to_owned() } else { values.join(",") };
+        let ports = targets.ports.ranges().iter();
+        let ports =
+            ports.map(|(low, high)| if low == high { low.to_string() } else { format!("{low}-{high}") });
+        let exes = targets.exes.iter().map(|exe| exe.pattern().to_owned());
+        let services = targets.services.iter().map(|service| service.pattern().to_owned());
+        let pids = targets.pids.iter().map(u32::to_string);
+        let hooks = match args.hooks.hooks {
+            HookChoice::Auto => "auto",
+            HookChoice::Lengths => "lengths",
+            HookChoice::Syscalls => "syscalls",
+        };
+        let mut settings = vec![
+            Setting {
+                name: "port",
+                value: list(ports.collect()),
+                source: flag(!targets.ports.is_empty(), "--port"),
+            },
+            Setting {
+                name: "exe",
+                value: list(exes.collect()),
+                source: flag(!targets.exes.is_empty(), "--exe"),
+            },
+            Setting {
+                name: "pid",
+                value: list(pids.collect()),
+                source: flag(!targets.pids.is_empty(), "--pid"),
+            },
+            Setting {
+                name: "service",
+                value: list(services.collect()),
+                source: flag(!targets.services.is_empty(), "--service"),
+            },
+            Setting {
+                name: "hooks",
+                value: hooks.to_owned(),
+                source: flag(args.hooks.hooks != HookChoice::Auto, "--hooks"),
+            },
+        ];
+        let resolved = Self::new(&args.outputs, environment)?;
+        settings.extend(resolved.settings);
+        let width =
+            settings.iter().map(|setting| setting.name.len() + setting.value.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for Setting { name, value, source } in &settings {
+            let pad = width - name.len() - value.len() + 2;
+            text.push_str(&format!("{name}: {value}{:pad$}# {source}\n", ""));
+        }
+        for warning in &resolved.warnings {
+            text.push_str(&format!("# warning: {warning}\n"));
+        }
+        Ok(text)
+    }
+}
+
+/// Flags, else `OTEL_SDK_DISABLED`, else `OTEL_TRACES_EXPORTER`, else what the presence of an endpoint says.
+fn choose(
+    args: &OutputArgs,
+    environment: &Environment,
+    warnings: &mut Vec<String>,
+) -> (Vec<OutputSpec>, Source) {
+    let disabled = environment.boolean("OTEL_SDK_DISABLED", warnings);
+    if !args.outputs.is_empty() {
+        return (args.outputs.clone(), Source::Flag("--output"));
+    }
+    if disabled {
+        warnings
+            .push("OTEL_SDK_DISABLED is true: no spans are put out; --output would override it".to_owned());
+        return (vec![OutputSpec::None], Source::Variable("OTEL_SDK_DISABLED"));
+    }
+    let exporter = "OTEL_TRACES_EXPORTER";
+    if let Some(list) = environment.text(exporter) {
+        let mut outputs = Vec::new();
+        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match name {
+                "otlp" => outputs.push(OutputSpec::Otlp),
+                "console" => outputs.push(OutputSpec::Console),
+                "otlp/stdout" => outputs.push(OutputSpec::Json(None)),
+                "none" => outputs.push(OutputSpec::None),
+                _ => warnings
+                    .push(format!("{exporter}: {name} is ignored: write otlp, console, otlp/stdout or none")),
+            }
+        }
+        if !outputs.is_empty() {
+            return (outputs, Source::Variable(exporter));
+        }
+    }
+    match environment.first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]) {
+        Some((name, _)) => (vec![OutputSpec::Otlp], Source::Variable(name)),
+        None => (vec![OutputSpec::Console], Source::Default),
+    }
+}
+
+/// Each output once, `none` alone, and standard output for one of them only.
+fn consistent(chosen: Vec<OutputSpec>) -> Result<Vec<OutputSpec>, ConfigError> {
+    let mut outputs: Vec<OutputSpec> = Vec::with_capacity(chosen.len());
+    for output in chosen {
+        if !outputs.contains(&output) {
+            outputs.push(output);
+        }
+    }
+    if outputs.contains(&OutputSpec::None) && outputs.len() > 1 {
+        return Err(ConfigError::Outputs {
+            problem: "output none goes with no other output".to_owned(),
+            hint: "leave out none, or the others".to_owned(),
+        });
+    }
+    if outputs.iter().filter(|output| output.uses_stdout()).count() > 1 {
+        return Err(ConfigError::Outputs {
+            problem: "console and json both write to standard output".to_owned(),
+            hint: "write json:FILE to have the JSON lines in a file".to_owned(),
+        });
+    }
+    outputs.retain(|output| *output != OutputSpec::None);
+    Ok(outputs)
+}
+
+impl std::fmt::Display for OutputSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Console => f.write_str("console"),
+            Self::Json(None) => f.write_str("json"),
+            Self::Json(Some(file)) => write!(f, "json:{}", file.display()),
+            Self::Otlp => f.write_str("otlp"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "outputs_tests.rs"]
+mod tests;

@@ -1,0 +1,205 @@
+//! Outputs: where spans go.
+//!
+//! Each output has a thread and a bounded queue of its own, so that none can hold up the pipeline or another output. What
+//! an output cannot take is dropped oldest first and counted; what it took and could not deliver is counted too, so that
+//! delivered and lost spans add up to those made, per output.
+
+mod batch;
+mod console;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod json;
+mod ledger;
+mod otlp;
+mod queue;
+mod sink;
+mod text;
+mod wire;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Instant;
+
+pub use batch::Item;
+use ledger::Ledger;
+use queue::{Limits, Queue};
+use sink::Sink;
+
+use crate::config::{OutputSpec, OutputsConfig};
+use crate::metrics::Red;
+use crate::telemetry::{Counters, Lost};
+
+/// Series of the console's RED table at most.
+const RED_SERIES: usize = 2_000;
+
+/// Bytes of spans that may wait for one output. Spans of usual size meet the limit of their number first.
+const QUEUE_BYTES: usize = 16 << 20;
+
+/// Spans that may wait to be written to standard output or a file.
+const WRITER_QUEUE: usize = 16_384;
+
+/// Why an output could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard output is not there.
+    #[error("cannot write to standard output: {0}")]
+    Stdout(io::Error),
+    /// The certificates to trust cannot be used.
+    #[error("cannot use the certificates in {path}: {problem}")]
+    Certificate {
+        /// Their file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// The OTLP client cannot be set up.
+    #[error("cannot set up OTLP: {0}")]
+    Otlp(String),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// The outputs at work.
+#[derive(Debug)]
+pub struct Outputs {
+    running: Vec<Running>,
+    /// Aggregated for whoever shows it; `None` where nobody does.
+    red: Option<Arc<Mutex<Red>>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    queue: Arc<Queue>,
+    ledger: Arc<Ledger>,
+    /// Hangs up when the thread ends.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Outputs {
+    /// Starts the outputs.
+    ///
+    /// # Errors
+    /// When a file cannot be opened, a certificate not be read or a thread not be started. An endpoint that does not answer
+    /// is none: it is said when the first spans cannot be sent.
+    pub fn start(config: &OutputsConfig, counters: &Arc<Counters>) -> Result<Self, OutputError> {
+        let mut outputs = Self { running: Vec::new(), red: None };
+        let limits = |spans| Limits { spans, bytes: QUEUE_BYTES, when_full: config.when_full };
+        for output in &config.outputs {
+            match output {
+                OutputSpec::Console => {
+                    let red = Arc::new(Mutex::new(Red::new(RED_SERIES)));
+                    outputs.red = Some(Arc::clone(&red));
+                    let (sink, is_terminal) = Sink::stdout().map_err(OutputError::Stdout)?;
+                    let console = console::Console::new(is_terminal && !config.plain, red);
+                    outputs.spawn(
+                        "sonde-console",
+                        limits(WRITER_QUEUE),
+                        counters,
+                        Lost::OutputFailed,
+                        |queue, ledger| {
+                            console.run(&queue, &ledger, sink);
+                        },
+                    )?;
+                }
+                OutputSpec::Json(file) => {
+                    let sink = match file {
+                        None => Sink::stdout().map_err(OutputError::Stdout)?.0,
+                        Some(path) => Sink::append(path)
+                            .map_err(|source| OutputError::File { path: path.clone(), source })?,
+                    };
+                    outputs.spawn(
+                        "sonde-json",
+                        limits(WRITER_QUEUE),
+                        counters,
+                        Lost::OutputFailed,
+                        |queue, ledger| {
+                            json::run(&queue, &ledger, sink);
+                        },
+                    )?;
+                }
+                OutputSpec::Otlp => {
+                    let Some(otlp) = &config.otlp else { continue };
+                    let exporter = otlp::Exporter::new(otlp, config.batching)?;
+                    let limits = limits(config.batching.queue);
+                    outputs.spawn("sonde-otlp", limits, counters, Lost::ExportFailed, |queue, ledger| {
+                        exporter.run(&queue, &ledger);
+                    })?;
+                }
+                OutputSpec::None => {}
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Hands finished spans to every output. Waits for none of them, unless [`OutputsConfig::when_full`] says so.
+    pub fn spans(&self, spans: Vec<Item>) {
+        if spans.is_empty() {
+            return;
+        }
+        if let Some(red) = &self.red {
+            let mut red = red.lock().unwrap_or_else(PoisonError::into_inner);
+            for (resource, span) in &spans {
+                red.record(resource.service_name(), span);
+            }
+        }
+        if self.running.is_empty() {
+            return;
+        }
+        for piece in batch::pieces(spans) {
+            for output in &self.running {
+                output.queue.push(piece.clone(), &output.ledger);
+            }
+        }
+    }
+
+    /// Lets every output deliver what it has, until the deadline. What is not delivered then is counted as lost.
+    pub fn shutdown(self, deadline: Instant) {
+        for output in &self.running {
+            output.queue.close(deadline);
+        }
+        for output in self.running {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Nothing is ever sent: either the thread ends, or the time is over.
+            if output.ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
+                output.ledger.abandon(output.queue.clear());
+            }
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        limits: Limits,
+        counters: &Arc<Counters>,
+        undelivered: Lost,
+        run: impl FnOnce(Arc<Queue>, Arc<Ledger>) + Send + 'static,
+    ) -> Result<(), OutputError> {
+        let queue = Arc::new(Queue::new(limits));
+        let ledger = Arc::new(Ledger::new(Arc::clone(counters), undelivered));
+        let (hold, ended) = mpsc::channel::<()>();
+        let (queue_there, ledger_there) = (Arc::clone(&queue), Arc::clone(&ledger));
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let _hold = hold;
+                run(queue_there, ledger_there);
+            })
+            .map_err(OutputError::Thread)?;
+        self.running.push(Running { queue, ledger, ended });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

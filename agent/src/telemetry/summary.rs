@@ -1,0 +1,79 @@
+//! What is said when a run ends: how much went through, and each loss with its reason.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Counters, Lost};
+
+/// Shows the counters as a few lines: one for what went through, one for each kind of loss.
+#[derive(Debug)]
+pub struct Summary<'a>(pub &'a Counters);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { records, exchanges, spans, exported, .. } = self.0;
+        let (records, exchanges, spans) = (read(records), read(exchanges), read(spans));
+        write!(f, "{records} records, {exchanges} exchanges, {spans} spans")?;
+        if read(exported) > 0 {
+            write!(f, ", {} exported", read(exported))?;
+        }
+        let mut losses = Lost::ALL.into_iter().filter(|why| self.0.lost(*why) > 0).peekable();
+        if losses.peek().is_none() {
+            return f.write_str(", nothing lost");
+        }
+        for why in losses {
+            write!(f, "\n  lost: {} {} ({})", self.0.lost(why), words(why), why.reason())?;
+        }
+        Ok(())
+    }
+}
+
+/// What is counted, and why it is lost.
+const fn words(why: Lost) -> &'static str {
+    match why {
+        Lost::RingFull => "records: the ring from the kernel was full",
+        Lost::UserFault => "records without payload: the process's memory could not be read",
+        Lost::KernelStateFull => "sockets without state: the kernel side's table was full",
+        Lost::HeadTooLong => "heads cut off: longer than what is captured",
+        Lost::NoBuffer => "calls without payload: the hook cannot see their buffers",
+        Lost::BadRecord => "records: they could not be decoded",
+        Lost::ConnectionsFull => "connections forgotten: too many at once",
+        Lost::Reassembly => "holes in connections: bytes before them never came",
+        Lost::Desync => "times a parser lost its place: bytes were missing or made no sense",
+        Lost::ExchangesFull => "exchanges: too many open at once on one connection",
+        Lost::ParserPanic => "connections given up: their parser failed (please report)",
+        Lost::WaitingFull => "exchanges decided early: too many waited for their parent",
+        Lost::QueueFull => "spans: an output did not keep up and its queue was full",
+        Lost::ExportFailed => "spans: the OTLP endpoint refused them or did not answer in time",
+        Lost::OutputFailed => "spans: standard output or a file could not be written",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_losses_says_so() {
+        let counters = Counters::default();
+        Counters::add(&counters.records, 12);
+        Counters::add(&counters.exchanges, 4);
+        Counters::add(&counters.spans, 3);
+        assert_eq!(Summary(&counters).to_string(), "12 records, 4 exchanges, 3 spans, nothing lost");
+    }
+
+    #[test]
+    fn each_loss_is_said_with_its_reason() {
+        let counters = Counters::default();
+        Counters::add(&counters.exported, 7);
+        counters.lose(Lost::QueueFull, 5);
+        counters.set_lost(Lost::RingFull, 2);
+        assert_eq!(
+            Summary(&counters).to_string(),
+            "0 records, 0 exchanges, 0 spans, 7 exported\n  \
+             lost: 2 records: the ring from the kernel was full (ring_full)\n  \
+             lost: 5 spans: an output did not keep up and its queue was full (queue_full)"
+        );
+    }
+}
