@@ -88,7 +88,9 @@ impl<'a> Elf<'a> {
         let strings = self.sections.get(table.link).context("a symbol table without names")?.data;
         table
             .data
-            .chunks_exact(SYMBOL)
+            .as_chunks::<SYMBOL>()
+            .0
+            .iter()
             .map(|entry| {
                 Ok(Symbol {
                     name: string(strings, u32_at(entry, 0)?)?,
@@ -103,7 +105,7 @@ impl<'a> Elf<'a> {
     pub(crate) fn relocations(&self, section: usize) -> Result<Vec<Relocation>> {
         let tables = self.sections.iter().filter(|table| table.kind == SHT_REL && table.info == section);
         tables
-            .flat_map(|table| table.data.chunks_exact(RELOCATION))
+            .flat_map(|table| table.data.as_chunks::<RELOCATION>().0.iter())
             .map(|entry| {
                 Ok(Relocation { offset: u64_at(entry, 0)?, symbol: to_usize(u64_at(entry, 8)? >> 32)? })
             })

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::build;
 use crate::process::{check, step};
 use crate::setup;
+use crate::tidy::tidy;
 use crate::toolchain;
 use crate::workspace;
 
@@ -37,5 +38,6 @@ fn lint() -> Result<()> {
         let mut clippy = build::host_cargo();
         clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-Dwarnings"]);
         check(&mut clippy)
-    })
+    })?;
+    step("tidy", tidy)
 }

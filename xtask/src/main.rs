@@ -4,10 +4,14 @@
 
 mod build;
 mod elf;
+mod kernels;
 mod lint;
 mod process;
+mod run;
 mod setup;
+mod tidy;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -22,7 +26,8 @@ struct Command {
     run: fn(&[String]) -> Result<ExitCode>,
 }
 
-const COMMANDS: &[Command] = &[setup::COMMAND, build::COMMAND, lint::COMMAND];
+const COMMANDS: &[Command] =
+    &[setup::COMMAND, build::COMMAND, run::COMMAND, lint::COMMAND, tidy::COMMAND, vm::COMMAND];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
