@@ -56,7 +56,7 @@ const RUSTFLAGS: &[&str] = &[
 /// Builds everything that ships.
 pub(crate) fn build(tools: &Tools, options: &Options) -> Result<()> {
     bpf(tools, options.log)?;
-    agent(options.debug)
+    agent(options)
 }
 
 /// Builds the kernel programs into [`workspace::bpf_object`].
@@ -100,11 +100,11 @@ pub(crate) fn host_cargo() -> Command {
     cargo
 }
 
-/// Builds the agent.
-fn agent(debug: bool) -> Result<()> {
+/// Builds the agent around the kernel programs that are there.
+pub(crate) fn agent(options: &Options) -> Result<()> {
     let mut cargo = host_cargo();
     cargo.args(["build", "--locked", "--package", "sonde"]);
-    if !debug {
+    if !options.debug {
         cargo.arg("--release");
     }
     process::check(&mut cargo)

@@ -2,13 +2,16 @@
 //!
 //! Built by whichever recent stable cargo runs it; what it builds is built by the toolchain that `toolchain` pins.
 
+mod bench;
 mod build;
 mod elf;
+mod fuzz;
 mod kernels;
 mod lint;
 mod process;
 mod run;
 mod setup;
+mod test;
 mod tidy;
 mod toolchain;
 mod vm;
@@ -26,8 +29,17 @@ struct Command {
     run: fn(&[String]) -> Result<ExitCode>,
 }
 
-const COMMANDS: &[Command] =
-    &[setup::COMMAND, build::COMMAND, run::COMMAND, lint::COMMAND, tidy::COMMAND, vm::COMMAND];
+const COMMANDS: &[Command] = &[
+    setup::COMMAND,
+    build::COMMAND,
+    run::COMMAND,
+    test::COMMAND,
+    lint::COMMAND,
+    tidy::COMMAND,
+    fuzz::COMMAND,
+    vm::COMMAND,
+    bench::COMMAND,
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -38,6 +38,13 @@ pub(crate) fn sysroot() -> Result<Option<PathBuf>> {
     Ok(complete.then(|| sysroot.to_owned()))
 }
 
+/// The triple that a sysroot builds for by default: its folder is named after both.
+pub(crate) fn host(sysroot: &Path) -> Result<String> {
+    let name = sysroot.file_name().unwrap_or_default().to_string_lossy();
+    let host = name.strip_prefix(RUST).and_then(|rest| rest.strip_prefix('-'));
+    host.map(str::to_owned).with_context(|| format!("{} names no host", sysroot.display()))
+}
+
 /// Installs the toolchain with what is missing of it.
 pub(crate) fn install() -> Result<()> {
     let mut command = rustup();
