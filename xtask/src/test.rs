@@ -1,0 +1,155 @@
+//! `test`: everything that tells whether Sonde works, and one line that adds it up.
+
+mod tally;
+
+use std::io::{BufRead, BufReader};
+use std::process::{ExitCode, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{self, Options};
+use crate::fuzz;
+use crate::kernels;
+use crate::process::{self, step};
+use crate::setup::{self, Tools, joined};
+use crate::vm::Guest;
+use crate::workspace;
+
+use tally::Tally;
+
+pub(crate) const COMMAND: crate::Command = crate::Command {
+    name: "test",
+    usage: "[FILTER] [--kernels 5.10,6.12|all|none] [--fuzz SECONDS]",
+    about: "Sets up, builds, and runs unit, replay and live tests (as root), fuzz targets, and the lab's kernels; with FILTER only tests of that name.",
+    run: |args| {
+        let selection = parse(args)?;
+        let tally = test(&selection)?;
+        println!("{tally}");
+        Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    },
+};
+
+/// The live scenarios and what they are compared with.
+const LIVE: &str = "sonde-tests";
+/// Kernels that a plain run boots: the oldest, whose only hooks are the system calls', and the first with the better ones.
+const USUAL_KERNELS: &[&str] = &["5.10", "6.12"];
+/// Seconds per fuzz target in a plain run.
+const FUZZ_SECONDS: u32 = 60;
+
+struct Selection {
+    filter: Option<String>,
+    kernels: Vec<String>,
+    fuzz_seconds: u32,
+}
+
+fn test(selection: &Selection) -> Result<Tally> {
+    if !process::is_root() {
+        eprintln!("xtask: not root: live tests load kernel programs and will fail; sudo -E cargo xtask test");
+    }
+    let tools = prepare(&selection.kernels)?;
+    let mut tally = Tally::default();
+    tally +=
+        step("unit and replay tests", || cargo_test(&["--workspace", "--exclude", LIVE], selection, &[]))?;
+    tally += step("live tests", || cargo_test(&["--package", LIVE], selection, &["--include-ignored"]))?;
+    if selection.filter.is_some() {
+        return Ok(tally);
+    }
+    if selection.fuzz_seconds > 0 {
+        let targets = fuzz::targets()?;
+        let failed = fuzz::fuzz(&tools, &targets, selection.fuzz_seconds)?;
+        tally += Tally { passed: targets.len() - failed.len(), failed: failed.len(), skipped: 0 };
+    }
+    for version in &selection.kernels {
+        tally += Tally::one(on_kernel(version)?);
+    }
+    Ok(tally)
+}
+
+/// Installs and builds, what waits for the network beside what computes. The two profiles of cargo do not wait for each
+/// other, and the end of the release build keeps one core only.
+fn prepare(kernels: &[String]) -> Result<Tools> {
+    let tools = thread::scope(|scope| {
+        let fetching =
+            scope.spawn(|| kernels.iter().try_for_each(|version| kernels::folder(version).map(drop)));
+        let tools = setup::setup(true)?;
+        build::bpf(&tools, false)?;
+        joined(fetching.join())?;
+        anyhow::Ok(tools)
+    })?;
+    thread::scope(|scope| {
+        let release = scope.spawn(|| step("building the agent", || build::agent(&Options::default())));
+        step("building the tests", || {
+            let mut cargo = build::host_cargo();
+            process::check(cargo.args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
+        })?;
+        step("preparing the applications of the live tests", || {
+            let mut cargo = build::host_cargo();
+            cargo.args(["run", "--quiet", "--locked", "--package", LIVE, "--bin", "sonde-tests-apps"]);
+            process::quiet("apps", &mut cargo)
+        })?;
+        joined(release.join())
+    })?;
+    Ok(tools)
+}
+
+/// Runs `cargo test`, shows what it prints, and adds up what its runners say.
+fn cargo_test(packages: &[&str], selection: &Selection, runner: &[&str]) -> Result<Tally> {
+    let mut cargo = build::host_cargo();
+    cargo
+        .args(["test", "--locked", "--no-fail-fast"])
+        .args(packages)
+        .arg("--")
+        .args(runner)
+        .args(&selection.filter);
+    let mut child =
+        cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(child.stdout.take().context("no output of cargo test")?).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        tally += Tally::of_line(&line);
+    }
+    if !child.wait()?.success() && tally.failed == 0 {
+        bail!("cargo test failed before it ran all tests");
+    }
+    Ok(tally)
+}
+
+/// One live scenario, span for span, on another kernel.
+fn on_kernel(version: &str) -> Result<bool> {
+    let scenario = workspace::target().join("debug/sonde-tests-lab");
+    let guest = Guest::new(format!("{} {}", scenario.display(), workspace::sonde().display()));
+    let passed = guest.run(&kernels::folder(version)?, Stdio::inherit())? == 0;
+    println!("test kernel {version} ... {}", if passed { "ok" } else { "FAILED" });
+    Ok(passed)
+}
+
+fn parse(args: &[String]) -> Result<Selection> {
+    let kernels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let mut selection =
+        Selection { filter: None, kernels: kernels(USUAL_KERNELS), fuzz_seconds: FUZZ_SECONDS };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} wants a value"));
+        match arg.as_str() {
+            "--kernels" => {
+                selection.kernels = match value()?.as_str() {
+                    "all" => kernels::SERIES.iter().map(|series| series.version.to_owned()).collect(),
+                    "none" => Vec::new(),
+                    list => list.split(',').map(str::to_owned).collect(),
+                }
+            }
+            "--fuzz" => selection.fuzz_seconds = value()?.parse().context("--fuzz wants seconds")?,
+            name if !name.starts_with('-') && selection.filter.is_none() => {
+                selection.filter = Some(name.to_owned());
+            }
+            _ => bail!("usage: cargo xtask test {}", COMMAND.usage),
+        }
+    }
+    if selection.filter.is_some() {
+        selection.kernels.clear();
+    }
+    Ok(selection)
+}
