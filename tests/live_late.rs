@@ -89,8 +89,8 @@ fn late(hooks: &str) {
             span.pid() == std::process::id() || span.kind == Kind::Server && between.contains(&span.pid())
         })
         .collect();
-    report.compare(Kind::Client, nginx.port, &later, &outer);
-    report.compare(Kind::Server, nginx.port, &later, &outer);
+    report.compare("", Kind::Client, nginx.port, &later, &outer);
+    report.compare("", Kind::Server, nginx.port, &later, &outer);
     report.unique_ids(&finished.spans);
     report.check(&format!("late join ({hooks})"), &finished.log);
     let hops = [

@@ -20,13 +20,13 @@ impl Report {
     /// One more difference.
     pub fn problem(&mut self, text: String) {
         self.count += 1;
-        if self.problems.len() < 12 {
+        if self.problems.len() < 24 {
             self.problems.push(text);
         }
     }
 
     /// Compares one kind's spans with the calls: each call has one span that tells of it truly, and there is no other.
-    pub fn compare(&mut self, kind: Kind, port: u16, calls: &[Call], spans: &[&Span]) {
+    pub fn compare(&mut self, what: &str, kind: Kind, port: u16, calls: &[Call], spans: &[&Span]) {
         self.expected += calls.len();
         let mut by_path: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
         for span in spans.iter().filter(|span| span.kind == kind) {
@@ -34,10 +34,10 @@ impl Report {
         }
         for call in calls {
             match by_path.remove(call.path.as_str()).as_deref() {
-                None => self.problem(format!("{kind:?} {} {} has no span", call.method, call.path)),
+                None => self.problem(format!("{what} {kind:?} {} {} has no span", call.method, call.path)),
                 Some([span]) => {
                     if let Some(wrong) = differences(call, port, span) {
-                        self.problem(format!("{kind:?} {} {}: {wrong}", call.method, call.path));
+                        self.problem(format!("{what} {kind:?} {} {}: {wrong}", call.method, call.path));
                     }
                     let measured = call.end.saturating_sub(call.start);
                     let delta = i64::try_from(span.duration()).unwrap_or(i64::MAX)
@@ -68,8 +68,8 @@ impl Report {
     /// Compares both ends of the calls with all spans of a run.
     pub fn both_ends(&mut self, port: u16, calls: &[Call], spans: &[Span]) {
         let all: Vec<&Span> = spans.iter().collect();
-        self.compare(Kind::Server, port, calls, &all);
-        self.compare(Kind::Client, port, calls, &all);
+        self.compare("", Kind::Server, port, calls, &all);
+        self.compare("", Kind::Client, port, calls, &all);
         self.unique_ids(spans);
     }
 

@@ -220,14 +220,24 @@ pub fn output(name: &str, command: &mut Command, input: &str) -> String {
         drop(stderr.read_to_string(&mut text));
         text
     });
-    let mut text = String::new();
-    child
-        .stdout
-        .take()
-        .expect("piped")
-        .read_to_string(&mut text)
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
-    let status = child.wait().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut stdout = child.stdout.take().expect("piped");
+    let text = thread::spawn(move || {
+        let mut text = String::new();
+        drop(stdout.read_to_string(&mut text));
+        text
+    });
+    let deadline = Instant::now() + 2 * PATIENCE;
+    let status = loop {
+        match child.try_wait().unwrap_or_else(|error| panic!("{name}: {error}")) {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                drop(child.kill());
+                panic!("{name} does not end");
+            }
+            None => thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let text = text.join().expect("reader of standard output");
     let errors = errors.join().expect("reader of standard error");
     assert!(status.success(), "{name}: {command:?}: {status}\n{errors}");
     // A command may end without reading all of its input; that is its own affair.

@@ -45,8 +45,8 @@ fn main() -> ExitCode {
         .iter()
         .filter(|span| hops[0].pids.contains(&span.pid()) || is_nginx_server(span, &hops))
         .collect();
-    truth.compare(Kind::Client, nginx.port, &calls, &near);
-    truth.compare(Kind::Server, nginx.port, &calls, &near);
+    truth.compare("", Kind::Client, nginx.port, &calls, &near);
+    truth.compare("", Kind::Server, nginx.port, &calls, &near);
     truth.unique_ids(&finished.spans);
 
     let mut passed = true;
