@@ -5,6 +5,7 @@ use std::process::Command;
 
 use sonde_tests::agent::command;
 use sonde_tests::calls::fresh;
+use sonde_tests::processes::run;
 use sonde_tests::raw::{Connection, listen};
 use sonde_tests::servers::{self, Setting};
 use sonde_tests::{Run, gate};
@@ -44,11 +45,9 @@ fn wrong_environment() {
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "squash"),
     ] {
-        let output =
-            Command::new(gate::sonde_path()).args(["run", "--output", "otlp"]).env(name, value).output();
-        let output = output.expect("sonde starts");
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{name}={value}: {err}");
+        let mut sonde = Command::new(gate::sonde_path());
+        let (status, _, err) = run("sonde", sonde.args(["run", "--output", "otlp"]).env(name, value), "");
+        assert_eq!(status.code(), Some(2), "{name}={value}: {err}");
         assert!(err.contains(name) && err.contains(value), "{name}={value} is not named: {err}");
     }
 }
@@ -83,11 +82,10 @@ fn without_privileges() {
         // root in name only
         &["--inh-caps=-all", "--bounding-set=-all"][..],
     ] {
-        let output =
-            Command::new("setpriv").args(args).arg(&sonde).args(["run", "--output", "none"]).output();
-        let output = output.expect("setpriv");
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{args:?}: {err}");
+        let mut sonde_as = Command::new("setpriv");
+        let (status, _, err) =
+            run("sonde", sonde_as.args(args).arg(&sonde).args(["run", "--output", "none"]), "");
+        assert_eq!(status.code(), Some(3), "{args:?}: {err}");
         let names = err.contains("CAP_BPF") || err.contains("CAP_SYS_ADMIN");
         assert!(names && err.contains("root"), "{args:?}: what is missing and what to do: {err}");
     }
@@ -98,11 +96,10 @@ fn without_privileges() {
 fn without_btf() {
     let _gate = gate::enter();
     let hidden = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" run --output none";
-    let output =
-        Command::new("unshare").args(["--mount", "sh", "-c", hidden]).arg(gate::sonde_path()).output();
-    let output = output.expect("unshare");
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{err}");
+    let mut apart = Command::new("unshare");
+    apart.args(["--mount", "sh", "-c", hidden]).arg(gate::sonde_path());
+    let (status, _, err) = run("sonde", &mut apart, "");
+    assert_eq!(status.code(), Some(3), "{err}");
     assert!(err.contains("BTF"), "what is missing: {err}");
 }
 

@@ -120,16 +120,18 @@ fn nginx_files() {
     }
 }
 
-/// Thousands of requests: as many spans as wrk counted, but for those that it cut off at its end.
+/// Thousands of requests through a proxy: as many spans as wrk counted, but for those that it cut off at its end. The
+/// service sleeps a little, so that the machine is not saturated.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn wrk_on_nginx() {
+fn wrk_through_nginx() {
     let _gate = gate::enter();
-    let server = servers::nginx("", "location / { return 200 'hello'; }", &Setting::default());
+    let service = servers::hyper(&Setting::default());
+    let server = servers::nginx_proxy(&service.url(), true, &Setting::default());
     for hooks in gate::hook_families() {
         let agent = Run::ports(&[server.port]).hooks(&hooks).start();
-        let path = format!("/load/{}", fresh("w"));
-        let load = wrk(&format!("{}{path}", server.url()), 16, 2);
+        let path = format!("/sleep/3/{}", fresh("w"));
+        let load = wrk(&format!("{}{path}", server.url()), 16, 3);
         let finished = agent.finish();
         for kind in [Kind::Server, Kind::Client] {
             let good = finished.spans.iter().filter(|span| {
@@ -137,7 +139,7 @@ fn wrk_on_nginx() {
                     && span.path() == path
                     && id_of(span.path()) == id_of(&path)
                     && span.attribute("http.response.status_code") == "200"
-                    && span.number("http.response.body.size") == Some(5)
+                    && span.number("http.response.body.size") == Some(6)
             });
             let good = good.count() as u64;
             let all = finished.spans.iter().filter(|span| span.kind == kind).count() as u64;

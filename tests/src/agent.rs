@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 
 use crate::gate;
-use crate::processes::Process;
+use crate::processes::{Process, run};
 use crate::spans::{self, Span};
 
 /// How to start it.
@@ -140,11 +140,9 @@ impl Agent {
 /// Runs `sonde` with these arguments to its end, and gives its status, standard output and standard error.
 ///
 /// # Panics
-/// When it cannot be started.
+/// When it cannot be started or does not end.
 #[must_use]
 pub fn command(args: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(gate::sonde_path()).args(args).stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("sonde: {error}"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+    let (status, out, err) = run("sonde", Command::new(gate::sonde_path()).args(args), "");
+    (status.code(), out, err)
 }

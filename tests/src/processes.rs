@@ -1,6 +1,6 @@
 //! Child processes in groups of their own, ended by id when dropped.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -206,43 +206,46 @@ fn group_of(pid: u32) -> Option<u32> {
 /// Runs a command to its end, with `input` on its standard input, and gives its standard output.
 ///
 /// # Panics
-/// When it fails.
+/// When it fails, or does not end in time.
 pub fn output(name: &str, command: &mut Command, input: &str) -> String {
-    use std::io::Write;
+    let (status, out, err) = run(name, command, input);
+    assert!(status.success(), "{name}: {command:?}: {status}\n{err}");
+    out
+}
+
+/// Runs a command to its end and gives its status, standard output and standard error.
+///
+/// # Panics
+/// When it does not start, or does not end in time.
+pub fn run(name: &str, command: &mut Command, input: &str) -> (ExitStatus, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {command:?}: {error}"));
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_owned();
-    let writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let mut stderr = child.stderr.take().expect("piped");
-    let errors = thread::spawn(move || {
-        let mut text = String::new();
-        drop(stderr.read_to_string(&mut text));
-        text
-    });
-    let mut stdout = child.stdout.take().expect("piped");
-    let text = thread::spawn(move || {
-        let mut text = String::new();
-        drop(stdout.read_to_string(&mut text));
-        text
-    });
+    // A command may end without reading all of its input; that is its own affair.
+    thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let out = collect(child.stdout.take().expect("piped"));
+    let err = collect(child.stderr.take().expect("piped"));
     let deadline = Instant::now() + 2 * PATIENCE;
     let status = loop {
         match child.try_wait().unwrap_or_else(|error| panic!("{name}: {error}")) {
             Some(status) => break status,
             None if Instant::now() > deadline => {
                 drop(child.kill());
-                panic!("{name} does not end");
+                panic!("{name} does not end: {command:?}");
             }
             None => thread::sleep(Duration::from_millis(2)),
         }
     };
-    let text = text.join().expect("reader of standard output");
-    let errors = errors.join().expect("reader of standard error");
-    assert!(status.success(), "{name}: {command:?}: {status}\n{errors}");
-    // A command may end without reading all of its input; that is its own affair.
-    drop(writer.join());
-    text
+    (status, out.join().expect("reader"), err.join().expect("reader"))
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        drop(pipe.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// A port that was free a moment ago on the loopback address, each one given once: outside the range of ports that
