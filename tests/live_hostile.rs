@@ -159,8 +159,13 @@ fn ten_thousand_silent_connections() {
         let agent = Run::ports(&[server.port]).hooks(&hooks).start();
         let mut calls = good(&server);
         let before = agent.process.resident();
-        for _ in 0..10_000 {
-            drop(TcpStream::connect(("127.0.0.1", server.port)).expect("connected"));
+        for _ in 0..100 {
+            for _ in 0..100 {
+                drop(TcpStream::connect(("127.0.0.1", server.port)).expect("connected"));
+            }
+            // An exchange behind them, so that the server's queue of connections never overflows.
+            let path = format!("/hello/{}", fresh("o"));
+            calls.push(Connection::to(server.port).exchange("GET", &path, "Connection: close\r\n", b""));
         }
         calls.extend(good(&server));
         grown(&format!("10,000 silent connections ({hooks})"), before, &agent.process, 4 << 20);

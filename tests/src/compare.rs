@@ -71,6 +71,29 @@ impl Report {
         self.compare("", Kind::Server, port, calls, &all);
         self.compare("", Kind::Client, port, calls, &all);
         self.unique_ids(spans);
+        self.ports_agree(&all);
+    }
+
+    /// Each end names the port that the other end has as its own.
+    fn ports_agree(&mut self, spans: &[&Span]) {
+        let ports = |span: &Span, mine: &str, other: &str| (span.number(mine), span.number(other));
+        let servers: BTreeMap<&str, _> = spans
+            .iter()
+            .filter(|span| span.kind == Kind::Server)
+            .map(|span| (span.path(), ports(span, "network.local.port", "network.peer.port")))
+            .collect();
+        for span in spans.iter().filter(|span| span.kind == Kind::Client) {
+            let here = ports(span, "network.peer.port", "network.local.port");
+            match servers.get(span.path()) {
+                Some(there) if *there != here || here.1.is_none() => {
+                    self.problem(format!(
+                        "{}: ports {here:?} at the client, {there:?} at the server",
+                        span.path()
+                    ));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// No span id occurs twice, and every span has well-formed ids and times.
