@@ -1,0 +1,149 @@
+//! The command line: what is wrong is said with a way out, by the exit code that the documentation gives.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use sonde_tests::agent::command;
+use sonde_tests::calls::fresh;
+use sonde_tests::processes::run;
+use sonde_tests::raw::{Connection, listen};
+use sonde_tests::servers::{self, Setting};
+use sonde_tests::{Run, gate};
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn wrong_arguments() {
+    let _gate = gate::enter();
+    let cases: &[(&[&str], &str)] = &[
+        (&["run", "--prot", "80"], "--port"),
+        (&["run", "--port", "http"], "http"),
+        (&["run", "--port", "70000"], "70000"),
+        (&["run", "--port", "90-80"], "90-80"),
+        (&["run", "--pid", "-3"], "-3"),
+        (&["run", "--output", "smoke"], "smoke"),
+        (&["run", "--hooks", "fishing"], "lengths"),
+        (&["run", "--exe", "[unclosed"], "[unclosed"),
+        (&["fly"], "fly"),
+        (&["replay"], "FILE"),
+    ];
+    for (args, hint) in cases {
+        let (status, out, err) = command(args);
+        assert_eq!(status, Some(2), "sonde {args:?}: {err}");
+        assert!(err.contains(hint), "sonde {args:?} does not name {hint:?}: {err}");
+        assert_eq!(out, "", "sonde {args:?}: errors go to standard error");
+        assert!(!err.contains("panicked"), "sonde {args:?}: {err}");
+    }
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn wrong_environment() {
+    let _gate = gate::enter();
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "pigeon"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "squash"),
+    ] {
+        let mut sonde = Command::new(gate::sonde_path());
+        let (status, _, err) = run("sonde", sonde.args(["run", "--output", "otlp"]).env(name, value), "");
+        assert_eq!(status.code(), Some(2), "{name}={value}: {err}");
+        assert!(err.contains(name) && err.contains(value), "{name}={value} is not named: {err}");
+    }
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn bad_recordings() {
+    let _gate = gate::enter();
+    let folder = tempfile::TempDir::new().expect("folder");
+    for (name, content) in
+        [("empty", &b""[..]), ("text", b"this is not a recording\n"), ("zeroes", &[0; 4096])]
+    {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("file");
+        let (status, _, err) = command(&["replay", path.to_str().expect("text"), "--output", "none"]);
+        assert!(matches!(status, Some(1 | 2)), "replay of {name}: {status:?} {err}");
+        assert!(err.contains(name) && !err.contains("panicked"), "replay of {name}: {err}");
+    }
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn without_privileges() {
+    let _gate = gate::enter();
+    // Its own folder may not be open to others.
+    let folder = tempfile::TempDir::new().expect("folder");
+    let sonde = folder.path().join("sonde");
+    std::fs::copy(gate::sonde_path(), &sonde).expect("copy");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("mode");
+    for args in [
+        &["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"][..],
+        // root in name only
+        &["--inh-caps=-all", "--bounding-set=-all"][..],
+    ] {
+        let mut sonde_as = Command::new("setpriv");
+        let (status, _, err) =
+            run("sonde", sonde_as.args(args).arg(&sonde).args(["run", "--output", "none"]), "");
+        assert_eq!(status.code(), Some(3), "{args:?}: {err}");
+        let names = err.contains("CAP_BPF") || err.contains("CAP_SYS_ADMIN");
+        assert!(names && err.contains("root"), "{args:?}: what is missing and what to do: {err}");
+    }
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn without_btf() {
+    let _gate = gate::enter();
+    let hidden = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" run --output none";
+    let mut apart = Command::new("unshare");
+    apart.args(["--mount", "sh", "-c", hidden]).arg(gate::sonde_path());
+    let (status, _, err) = run("sonde", &mut apart, "");
+    assert_eq!(status.code(), Some(3), "{err}");
+    assert!(err.contains("BTF"), "what is missing: {err}");
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn doctor() {
+    let _gate = gate::enter();
+    let (status, out, err) = command(&["doctor"]);
+    assert_eq!(status, Some(0), "{err}");
+    for word in ["kernel", "BTF", "hooks"] {
+        assert!(out.contains(word), "doctor does not speak of {word}: {out}");
+    }
+    println!("{out}");
+    let (status, out, err) = command(&["doctor", "--json"]);
+    assert_eq!(status, Some(0), "{err}");
+    serde_json::from_str::<serde_json::Value>(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn endpoint_that_is_down() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    for protocol in ["grpc", "http/protobuf"] {
+        let (closed, port) = listen();
+        drop(closed);
+        let agent = Run::ports(&[server.port])
+            .arg("--output")
+            .arg("otlp")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+            .env("OTEL_BSP_EXPORT_TIMEOUT", "2000")
+            .start();
+        let mut connection = Connection::to(server.port);
+        for _ in 0..300 {
+            connection.exchange("GET", &format!("/sleep/5/{}", fresh("d")), "", b"");
+        }
+        let finished = agent.finish();
+        assert_eq!(finished.spans.len(), 600, "the other output has everything");
+        let said = finished.log.lines().filter(|line| line.contains(&port.to_string())).count();
+        println!("{protocol}:\n{}", finished.log);
+        assert_eq!(said, 1, "{protocol}: said once: {}", finished.log);
+        assert!(finished.log.contains("export_failed"), "{protocol}: losses are counted: {}", finished.log);
+    }
+}

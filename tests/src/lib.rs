@@ -1,0 +1,22 @@
+//! What the live scenarios are made of: a running `sonde`, real servers and clients, and the comparison of its spans with
+//! what they say they did. Nothing here uses Sonde's own code: spans are read from its output as any consumer would.
+
+pub mod agent;
+pub mod apps;
+pub mod calls;
+pub mod chain;
+pub mod clients;
+pub mod compare;
+pub mod frames;
+pub mod gate;
+pub mod namespaces;
+pub mod processes;
+pub mod raw;
+pub mod servers;
+pub mod sink;
+pub mod spans;
+
+pub use agent::{Agent, Finished, Run};
+pub use calls::{Call, Planned};
+pub use processes::Process;
+pub use spans::{Kind, Span};

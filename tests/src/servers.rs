@@ -1,0 +1,210 @@
+//! Real servers as child processes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::apps;
+use crate::namespaces::Place;
+use crate::processes::{Process, free_port};
+
+/// A server that listens.
+pub struct Server {
+    /// Its processes.
+    pub process: Process,
+    /// Its port; 0 on a unix socket.
+    pub port: u16,
+    /// Its unix socket.
+    pub socket: Option<PathBuf>,
+    folder: Option<TempDir>,
+}
+
+/// Where a server finds the next hop, and where it runs.
+#[derive(Clone, Default)]
+pub struct Setting {
+    /// Base URL of the next hop, for the pages that call it.
+    pub next: String,
+    /// Network namespace.
+    pub place: Place,
+    /// Address to listen on, loopback unless given.
+    pub address: Option<String>,
+}
+
+impl Setting {
+    /// With this next hop.
+    #[must_use]
+    pub fn calls(next: impl Into<String>) -> Self {
+        Self { next: next.into(), ..Self::default() }
+    }
+
+    fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or("127.0.0.1")
+    }
+}
+
+impl Server {
+    /// Base URL on the loopback address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The folder of its files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.as_ref().map_or(Path::new("/"), TempDir::path)
+    }
+
+    fn start(name: &str, mut command: Command, setting: &Setting, port: u16) -> Self {
+        command.env("NEXT", &setting.next).env("ADDRESS", setting.address());
+        let mut process = Process::start(name, &mut command);
+        process.wait_port(port);
+        Self { process, port, socket: None, folder: None }
+    }
+}
+
+/// The service on Python's standard library, by the system's Python: a thread per connection.
+#[must_use]
+pub fn python(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command("/usr/bin/python3");
+    command.arg(apps::sources().join("python/service.py")).arg(port.to_string());
+    Server::start("python http.server", command, setting, port)
+}
+
+/// Flask under gunicorn with these arguments (worker class, workers, threads).
+#[must_use]
+pub fn gunicorn(args: &str, setting: &Setting) -> Server {
+    let port = free_port();
+    let bind = format!("{}:{port}", setting.address());
+    Server::start(&format!("gunicorn {args}"), gunicorn_command(args, setting, &bind), setting, port)
+}
+
+/// Flask under gunicorn on a unix socket.
+#[must_use]
+pub fn gunicorn_unix(args: &str, setting: &Setting) -> Server {
+    let folder = TempDir::new().expect("a folder for the socket");
+    let socket = folder.path().join("app.sock");
+    let mut command = gunicorn_command(args, setting, &format!("unix:{}", socket.display()));
+    let mut process = Process::start(&format!("gunicorn {args}"), command.env("NEXT", &setting.next));
+    process.wait_unix(&socket);
+    Server { process, port: 0, socket: Some(socket), folder: Some(folder) }
+}
+
+fn gunicorn_command(args: &str, setting: &Setting, bind: &str) -> Command {
+    let mut command = setting.place.command(apps::python());
+    command.args([
+        "-m",
+        "gunicorn",
+        "--no-control-socket",
+        "--bind",
+        bind,
+        "--backlog",
+        "1024",
+        "--timeout",
+        "120",
+    ]);
+    command.args(args.split_whitespace()).arg("flask_app:app").current_dir(apps::sources().join("python"));
+    command
+}
+
+/// FastAPI under uvicorn, one process.
+#[must_use]
+pub fn uvicorn(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command(apps::python());
+    command.args([
+        "-m",
+        "uvicorn",
+        "--host",
+        setting.address(),
+        "--no-access-log",
+        "--backlog",
+        "1024",
+        "--port",
+    ]);
+    command.arg(port.to_string()).arg("fastapi_app:app").current_dir(apps::sources().join("python"));
+    Server::start("uvicorn", command, setting, port)
+}
+
+/// Node: `http` or `express`.
+#[must_use]
+pub fn node(flavour: &str, setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command("node");
+    command.arg(apps::node().join("server.mjs")).args([flavour, &port.to_string()]);
+    Server::start(&format!("node {flavour}"), command, setting, port)
+}
+
+/// Java's own server with a pool of threads; it calls the next hop by `url` (`HttpURLConnection`) or `httpclient`.
+#[must_use]
+pub fn java(threads: u32, caller: &str, setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command("java");
+    // Without this its answers wait 40 ms for the client's delayed acknowledgement.
+    command.args(["-Xmx128m", "-Dsun.net.httpserver.nodelay=true", "-cp"]).arg(apps::java());
+    command.args(["Server", &port.to_string(), &threads.to_string(), caller]);
+    Server::start(&format!("java {caller}"), command, setting, port)
+}
+
+/// Go's `net/http`.
+#[must_use]
+pub fn go(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command(apps::go().join("server"));
+    command.arg(port.to_string());
+    Server::start("go", command, setting, port)
+}
+
+/// Rust's hyper on tokio.
+#[must_use]
+pub fn hyper(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command(apps::hyper());
+    command.arg(port.to_string());
+    Server::start("hyper", command, setting, port)
+}
+
+/// nginx with two workers: `locations` is the inside of its server block, `outside` stands beside it.
+#[must_use]
+pub fn nginx(outside: &str, locations: &str, setting: &Setting) -> Server {
+    let port = free_port();
+    let folder = TempDir::new().expect("a folder for nginx");
+    let path = folder.path().display();
+    let address = setting.address();
+    let config = format!(
+        "user root; worker_processes 2; daemon off; pid {path}/pid; error_log stderr warn;\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; client_max_body_size 0;\n\
+         client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;\n\
+         uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi; {outside}\n\
+         server {{ listen {address}:{port} backlog=2048; root {path}/www;\n{locations}\n}} }}\n"
+    );
+    fs::create_dir(folder.path().join("www")).expect("folder");
+    fs::write(folder.path().join("nginx.conf"), config).expect("configuration");
+    let mut command = setting.place.command("nginx");
+    command
+        .arg("-p")
+        .arg(folder.path())
+        .arg("-c")
+        .arg(folder.path().join("nginx.conf"))
+        .args(["-e", "stderr"]);
+    let mut server = Server::start("nginx", command, setting, port);
+    server.folder = Some(folder);
+    server
+}
+
+/// nginx that passes everything on to this URL, with or without connections kept open to it.
+#[must_use]
+pub fn nginx_proxy(to: &str, keep: bool, setting: &Setting) -> Server {
+    if !keep {
+        return nginx("", &format!("location / {{ proxy_pass {to}; proxy_read_timeout 120s; }}"), setting);
+    }
+    let host = to.trim_start_matches("http://");
+    let outside = format!("upstream next {{ server {host}; keepalive 512; keepalive_requests 1000000; }}");
+    let location = "location / { proxy_pass http://next; proxy_http_version 1.1; proxy_set_header Connection '';\
+                    proxy_set_header Host $host:$server_port; proxy_read_timeout 120s; }";
+    nginx(&outside, location, setting)
+}
