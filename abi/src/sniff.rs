@@ -58,6 +58,18 @@ pub fn http1(first: &[u64; 2], len: usize) -> Start {
     if len < LOOK { Start::Short } else { Start::Other }
 }
 
+/// [`http1`] for bytes in a slice.
+#[must_use]
+pub fn http1_bytes(bytes: &[u8]) -> Start {
+    let mut first = [0; LOOK];
+    for (to, from) in first.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    let (low, high) = first.split_at(8);
+    let half = |half: &[u8]| half.first_chunk().map_or(0, |half| u64::from_ne_bytes(*half));
+    http1(&[half(low), half(high)], bytes.len())
+}
+
 /// All bits of the first `len` bytes.
 #[inline(always)]
 const fn valid(len: usize) -> u64 {
@@ -97,14 +109,10 @@ const fn within(word: u64, least: u8, most: u8) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOOK, Start, http1};
+    use super::{Start, http1_bytes};
 
     fn look(bytes: &[u8]) -> Start {
-        let mut first = [0xff; LOOK];
-        let len = bytes.len().min(LOOK);
-        first[..len].copy_from_slice(&bytes[..len]);
-        let (low, high) = first.split_at(8);
-        http1(&[low, high].map(|half| u64::from_ne_bytes(half.try_into().unwrap())), bytes.len())
+        http1_bytes(bytes)
     }
 
     #[test]

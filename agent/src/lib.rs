@@ -12,6 +12,7 @@ pub mod enrich;
 pub mod export;
 pub mod kernel;
 pub mod metrics;
+pub mod pipeline;
 pub mod probe;
 pub mod proto;
 pub mod replay;

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::kernel::HookChoice;
 
 use super::outputs::OutputSpec;
 use super::targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
@@ -150,18 +152,6 @@ pub struct HookArgs {
     /// Which kernel hooks to use; auto takes the cheapest that this kernel has
     #[arg(long, value_enum, default_value_t)]
     pub hooks: HookChoice,
-}
-
-/// Which family of kernel hooks to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum HookChoice {
-    /// The cheapest that this kernel has
-    #[default]
-    Auto,
-    /// Tracepoints on the lengths that sockets send and receive (Linux 6.3 and later)
-    Lengths,
-    /// The exit of every system call (any supported kernel)
-    Syscalls,
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

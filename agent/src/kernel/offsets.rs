@@ -195,11 +195,7 @@ const FIELDS: &[Field] = &[
     Field { place: |o| &mut o.sk_type, part: Part::Sockets, width: 2, paths: &[("sock", "sk_type")] },
     Field { place: |o| &mut o.sk_protocol, part: Part::Sockets, width: 2, paths: &[("sock", "sk_protocol")] },
     Field { place: |o| &mut o.sk_err, part: Part::Resets, width: 4, paths: &[("sock", "sk_err")] },
-<<<<<<< HEAD
-    Field { place: |o| &mut o.sk_shutdown, part: Part::Sockets, width: 1, paths: &[("sock", "sk_shutdown")] },
-=======
     Field { place: |o| &mut o.sk_shutdown, part: Part::Ends, width: 0, paths: &[("sock", "sk_shutdown")] },
->>>>>>> kernel
     Field { place: |o| &mut o.skc_family, part: Part::Sockets, width: 2, paths: SKC_FAMILY },
     Field { place: |o| &mut o.skc_state, part: Part::Sockets, width: 1, paths: SKC_STATE },
     Field { place: |o| &mut o.skc_num, part: Part::Sockets, width: 2, paths: SKC_NUM },

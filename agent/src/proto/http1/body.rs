@@ -65,14 +65,7 @@ impl<'a> Piece<'a> {
 
 /// What `bytes` look like as the start of a message.
 pub(super) fn sniff_bytes(bytes: &[u8]) -> Start {
-    if let Some(first) = bytes.first_chunk::<{ sniff::LOOK }>() {
-        return sniff::http1(first, sniff::LOOK);
-    }
-    let mut first = [0; sniff::LOOK];
-    for (to, from) in first.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    sniff::http1(&first, bytes.len())
+    sniff::http1_bytes(bytes)
 }
 
 /// A body being read.

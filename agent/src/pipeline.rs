@@ -1,0 +1,182 @@
+//! The way of a byte, from a record to a span with its resource. One thread runs it, live or in a replay; what it does
+//! depends on the records, the processes it was told and the ticks alone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sonde_abi::{Record, record};
+
+use crate::config::PortSet;
+use crate::conn::{Connections, Limits, Nanos, Role};
+use crate::discover::{Decision, Process, Processes};
+use crate::enrich::Clock;
+use crate::export::{self, Item};
+use crate::proto::{Call, Event};
+use crate::span::{self, Correlator, CorrelatorConfig, Finished};
+use crate::telemetry::{Counters, Lost};
+
+/// When a process is looked at again, after it was first seen: its event loop or its threads may have been started later.
+const RECHECKS: [Nanos; 3] = [1_000_000_000, 5_000_000_000, 30_000_000_000];
+
+/// Processes that wait to be looked at again at most; one more is not looked at again.
+const RECHECKS_WAITING: usize = 16_384;
+
+/// Everything between the ring and the outputs.
+#[derive(Debug)]
+pub struct Pipeline {
+    processes: Processes,
+    ports: PortSet,
+    connections: Connections,
+    correlator: Correlator,
+    clock: Clock,
+    counters: Arc<Counters>,
+    rechecks: VecDeque<(Nanos, u32)>,
+    events: Vec<Event>,
+    finished: Vec<Finished>,
+    spans: Vec<Item>,
+}
+
+impl Pipeline {
+    /// An empty one. `ports` are those that the kernel side selects connections by.
+    #[must_use]
+    pub fn new(processes: Processes, ports: PortSet, clock: Clock, seed: u64, counters: Arc<Counters>) -> Self {
+        Self {
+            processes,
+            ports,
+            connections: Connections::new(Limits::default(), Arc::clone(&counters)),
+            correlator: Correlator::new(CorrelatorConfig { seed, ..CorrelatorConfig::default() }, Arc::clone(&counters)),
+            clock,
+            counters,
+            rechecks: VecDeque::new(),
+            events: Vec::new(),
+            finished: Vec::new(),
+            spans: Vec::new(),
+        }
+    }
+
+    /// Reads a record of the ring; `None` where it is none, which is counted.
+    pub fn decode<'a>(&self, bytes: &'a [u8]) -> Option<Record<'a>> {
+        Counters::add(&self.counters.records, 1);
+        let record = Record::decode(bytes);
+        if record.is_err() {
+            self.counters.lose(Lost::BadRecord, 1);
+        }
+        record.ok()
+    }
+
+    /// Finds out what the process of a record is, where it is not known or may have become another one. Returns it then.
+    /// Live runs only: a replay is told.
+    pub fn meet(&mut self, record: &Record<'_>) -> Option<Arc<Process>> {
+        let Record::Chunk(header, _) = record else { return None };
+        let announced = header.flags & record::flags::NEW_PROCESS != 0;
+        let before = self.processes.known(header.tgid).cloned();
+        if before.is_some() && !announced {
+            return None;
+        }
+        let process = self.processes.identify(header.tgid);
+        if !before.is_some_and(|before| Arc::ptr_eq(&before, &process)) {
+            self.correlator.scheduling(header.tgid, process.scheduling);
+            for delay in RECHECKS {
+                if self.rechecks.len() < RECHECKS_WAITING {
+                    self.rechecks.push_back((header.time_ns + delay, header.tgid));
+                }
+            }
+        }
+        Some(process)
+    }
+
+    /// Whether a record is of a process that is observed, or of a connection that its port selects.
+    #[must_use]
+    pub fn wants(&self, record: &Record<'_>) -> bool {
+        let Record::Chunk(header, _) = record else { return true };
+        let process = self.processes.known(header.tgid);
+        process.is_none_or(|process| process.decision == Decision::Observed)
+            || self.ports.contains(header.local_port)
+            || self.ports.contains(header.peer_port)
+    }
+
+    /// Takes a process as a recording describes it.
+    pub fn adopt(&mut self, process: Process) {
+        self.correlator.scheduling(process.id.tgid, process.scheduling);
+        self.processes.adopt(Arc::new(process));
+    }
+
+    /// Sets the clock that spans are dated with.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// Takes a record.
+    pub fn record(&mut self, record: &Record<'_>) {
+        self.connections.record(record, &mut self.events);
+        self.correlate();
+    }
+
+    /// Every record stamped before `now` has been taken. Decides what has waited long enough.
+    pub fn tick(&mut self, now: Nanos) {
+        self.connections.tick(now, &mut self.events);
+        self.correlate();
+        self.correlator.tick(now, &mut self.finished);
+        self.build();
+    }
+
+    /// Looks again at processes whose time has come; those that turn out otherwise are returned.
+    pub fn recheck(&mut self, now: Nanos) -> Vec<Arc<Process>> {
+        let mut changed = Vec::new();
+        // Not in order of time, but each at its time or a little later, which is all that is wanted.
+        while let Some((due, tgid)) = self.rechecks.front().copied() {
+            if due > now {
+                break;
+            }
+            self.rechecks.pop_front();
+            if let Some(process) = self.processes.recheck(tgid) {
+                self.correlator.scheduling(tgid, process.scheduling);
+                changed.push(process);
+            }
+        }
+        changed
+    }
+
+    /// No more records come: decides everything with what is known.
+    pub fn finish(&mut self) {
+        self.connections.finish(&mut self.events);
+        self.correlate();
+        self.correlator.flush(&mut self.finished);
+        self.build();
+    }
+
+    /// The spans made since the last call.
+    pub fn take_spans(&mut self) -> Vec<Item> {
+        std::mem::take(&mut self.spans)
+    }
+
+    fn correlate(&mut self) {
+        for event in self.events.drain(..) {
+            self.correlator.event(event, &mut self.finished);
+        }
+        self.build();
+    }
+
+    fn build(&mut self) {
+        let clock = span::Clock { unix_offset: self.clock.unix(0) };
+        for finished in self.finished.drain(..) {
+            if is_own_export(&finished) {
+                self.processes.exclude_backend(finished.tgid);
+                continue;
+            }
+            let process = match self.processes.known(finished.tgid) {
+                Some(process) => Arc::clone(process),
+                // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
+                None => self.processes.identify(finished.tgid),
+            };
+            Counters::add(&self.counters.spans, 1);
+            self.spans.push((Arc::clone(&process.resource), span::build(finished, &clock, process.id)));
+        }
+    }
+}
+
+/// A backend on this node serves Sonde's exports: spans of that would be exported in turn, without end.
+fn is_own_export(finished: &Finished) -> bool {
+    let Call::Http1(call) = &finished.exchange.call;
+    finished.exchange.opening.role == Role::Server && call.user_agent.as_deref() == Some(export::USER_AGENT)
+}
