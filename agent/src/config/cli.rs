@@ -9,13 +9,18 @@ use crate::kernel::HookChoice;
 
 use super::outputs::OutputSpec;
 use super::targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
+use crate::kernel::HookChoice;
+
+/// What Sonde says of itself unless told otherwise.
+const DEFAULT_LOG: &str = "info";
 
 /// Turns what unmodified processes say to each other into OpenTelemetry spans.
 #[derive(Debug, Parser)]
-#[command(name = "sonde", version, about, max_term_width = 110, infer_long_args = false)]
+#[command(name = "sonde", version, max_term_width = 110)]
 pub struct Cli {
     /// What Sonde says of itself on standard error: a level (error, warn, info, debug, trace) or tracing directives
-    #[arg(long, global = true, env = "SONDE_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
+    #[arg(long, global = true, env = "SONDE_LOG", hide_env_values = true)]
+    #[arg(value_name = "FILTER", default_value = DEFAULT_LOG, value_parser = log_filter)]
     pub log: String,
     /// What to do.
     #[command(subcommand)]
@@ -155,11 +160,11 @@ pub struct HookArgs {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
+    let text = if text.trim().is_empty() { DEFAULT_LOG } else { text };
     match EnvFilter::builder().parse(text) {
-        Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
-        _ => Err(
-            "write a level (error, warn, info, debug, trace), or directives such as info,sonde::probe=debug"
-                .to_owned(),
-        ),
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("write a level (error, warn, info, debug, trace), or directives such as \
+                       info,sonde::probe=debug"
+            .to_owned()),
     }
 }

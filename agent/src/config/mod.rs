@@ -11,7 +11,7 @@ mod outputs;
 mod targets;
 
 pub use cli::{
-    Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookChoice, RecordArgs, ReplayArgs, RunArgs,
+    Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookArgs, OutputArgs, RecordArgs, ReplayArgs, RunArgs,
 };
 pub use environment::Environment;
 pub use otlp::{Batching, Compression, Endpoint, Otlp, Protocol};

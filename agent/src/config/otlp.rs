@@ -193,6 +193,13 @@ impl Reading<'_> {
             },
             |text| Ok(Some(PathBuf::from(text))),
         );
+        let client = ["CLIENT_CERTIFICATE", "CLIENT_KEY", "TRACES_CLIENT_CERTIFICATE", "TRACES_CLIENT_KEY"];
+        for name in client.map(|name| format!("OTEL_EXPORTER_OTLP_{name}")) {
+            if self.environment.text(&name).is_some() {
+                self.warnings
+                    .push(format!("{name} is ignored: Sonde shows no certificate of its own to backends"));
+            }
+        }
         Ok(Otlp { endpoint, protocol, headers, compression, timeout, certificate })
     }
 

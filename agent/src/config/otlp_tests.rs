@@ -72,6 +72,7 @@ fn a_bad_value_is_warned_of_and_the_default_holds() {
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "1"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
     ]);
     assert_eq!(otlp.protocol, Protocol::HttpProtobuf);
     assert_eq!(otlp.compression, Compression::None);
@@ -83,6 +84,7 @@ fn a_bad_value_is_warned_of_and_the_default_holds() {
             "OTEL_EXPORTER_OTLP_INSECURE=1 is taken as false: write true or false",
             "OTEL_EXPORTER_OTLP_COMPRESSION=zstd is ignored: write gzip or none",
             "OTEL_EXPORTER_OTLP_TIMEOUT=10s is ignored: write whole milliseconds, such as 5000",
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY is ignored: Sonde shows no certificate of its own to backends",
         ]
     );
 }

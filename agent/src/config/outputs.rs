@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::ConfigError;
 use super::cli::{OutputArgs, RunArgs};
 use super::environment::Environment;
 use super::otlp::{Batching, Otlp, Reading};
-use super::{ConfigError, HookChoice};
+use crate::kernel::HookChoice;
 
 /// One output.
 #[derive(Clone, Debug, PartialEq, Eq)]

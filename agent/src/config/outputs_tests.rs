@@ -104,6 +104,9 @@ fn a_bad_command_line_ends_with_2_and_a_hint() {
         assert_eq!(error.exit_code(), 2, "{args:?}");
         assert!(error.to_string().contains(hint), "{args:?}: {error}");
     }
+    // An empty variable, which clap hands over as an empty value, counts as none.
+    let empty = Cli::try_parse_from(["sonde", "--log", "", "run"]).unwrap();
+    assert_eq!(empty.log, "info");
     let help = Cli::try_parse_from(["sonde", "run", "--help"]).unwrap_err();
     assert_eq!(help.exit_code(), 0);
 }

@@ -164,11 +164,11 @@ impl Outputs {
     }
 
     /// Lets every output deliver what it has, until the deadline. What is not delivered then is counted as lost.
-    pub fn shutdown(self, deadline: Instant) {
+    pub fn shutdown(mut self, deadline: Instant) {
         for output in &self.running {
             output.queue.close(deadline);
         }
-        for output in self.running {
+        for output in std::mem::take(&mut self.running) {
             let left = deadline.saturating_duration_since(Instant::now());
             // Nothing is ever sent: either the thread ends, or the time is over.
             if output.ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -198,6 +198,15 @@ impl Outputs {
             .map_err(OutputError::Thread)?;
         self.running.push(Running { queue, ledger, ended });
         Ok(())
+    }
+}
+
+impl Drop for Outputs {
+    /// Without a [`Outputs::shutdown`], where starting one of them failed, the others end on their own.
+    fn drop(&mut self) {
+        for output in &self.running {
+            output.queue.close(Instant::now());
+        }
     }
 }
 

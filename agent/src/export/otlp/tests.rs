@@ -250,6 +250,27 @@ struct Rig {
     sender: Arc<Sender>,
     thread: JoinHandle<()>,
     produced: AtomicU64,
+    log: Log,
+}
+
+/// What the exporter said.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+    }
 }
 
 impl Rig {
@@ -281,8 +302,18 @@ impl Rig {
         let ledger = Arc::new(Ledger::new(Arc::clone(&counters), Lost::ExportFailed));
         let sender = Arc::clone(&exporter.sender);
         let (queue_there, ledger_there) = (Arc::clone(&queue), Arc::clone(&ledger));
-        let thread = std::thread::spawn(move || exporter.run(&queue_there, &ledger_there));
-        Self { counters, queue, ledger, sender, thread, produced: AtomicU64::new(0) }
+        let log = Log::default();
+        let log_there = log.clone();
+        let thread = std::thread::spawn(move || {
+            let subscriber = tracing_subscriber::fmt()
+                .with_writer(move || log_there.clone())
+                .with_ansi(false)
+                .without_time()
+                .with_target(false)
+                .finish();
+            tracing::subscriber::with_default(subscriber, || exporter.run(&queue_there, &ledger_there));
+        });
+        Self { counters, queue, ledger, sender, thread, produced: AtomicU64::new(0), log }
     }
 
     /// Produces spans, numbered on.
@@ -456,7 +487,14 @@ fn a_backend_that_is_down_and_comes_back_gets_what_was_kept() {
         let lost_meanwhile = rig.counters.lost(Lost::QueueFull);
         until(|| rig.exported() == 1_001 - lost_meanwhile);
         rig.produce(50);
+        let log = rig.log.clone();
         let (exported, failed, dropped) = rig.finish();
+        // Many attempts failed; each change is said once.
+        let [down, up] = &log.lines()[..] else { panic!("{:?}", log.lines()) };
+        let expected =
+            format!("cannot send spans to {address}: Connection refused (os error 111); trying again");
+        assert!(down.contains(&expected), "{down}");
+        assert!(up.ends_with(&format!("{address} takes spans again")), "{up}");
         assert_eq!((exported, failed), (1_051 - lost_meanwhile, 0), "{over:?}");
         assert_eq!(dropped, lost_meanwhile);
         let taken = sorted(&backend);
