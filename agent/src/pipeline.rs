@@ -39,12 +39,21 @@ pub struct Pipeline {
 impl Pipeline {
     /// An empty one. `ports` are those that the kernel side selects connections by.
     #[must_use]
-    pub fn new(processes: Processes, ports: PortSet, clock: Clock, seed: u64, counters: Arc<Counters>) -> Self {
+    pub fn new(
+        processes: Processes,
+        ports: PortSet,
+        clock: Clock,
+        seed: u64,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             processes,
             ports,
             connections: Connections::new(Limits::default(), Arc::clone(&counters)),
-            correlator: Correlator::new(CorrelatorConfig { seed, ..CorrelatorConfig::default() }, Arc::clone(&counters)),
+            correlator: Correlator::new(
+                CorrelatorConfig { seed, ..CorrelatorConfig::default() },
+                Arc::clone(&counters),
+            ),
             clock,
             counters,
             rechecks: VecDeque::new(),

@@ -1,3 +1,102 @@
 //! The commands of `sonde`, one file each.
 
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Cli, Command, ConfigAction, ConfigError, Environment, Resolved};
+use crate::export::OutputError;
+use crate::kernel::Refusal;
+use crate::probe::ProbeError;
+use crate::replay::RecordingError;
+
 pub mod doctor;
+mod live;
+mod observe;
+mod record;
+mod replay;
+
+/// What ended a command early. The exit code is part of the contract: 1 failed while running, 2 wrong arguments or
+/// configuration, 3 this kernel or these privileges cannot do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration cannot be followed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Kernel or privileges.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The kernel did not take the programs.
+    #[error("the kernel did not take Sonde's programs: {0}\n  `sonde doctor` says what this kernel allows")]
+    Probe(#[from] ProbeError),
+    /// An output.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A recording cannot be read or written.
+    #[error("{path}: {source}")]
+    Recording {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: RecordingError,
+    },
+    /// Something that needs consent was not consented to.
+    #[error("{0}")]
+    Refusing(String),
+    /// Threads, signals.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl Failure {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Recording { .. }
+            | Self::System { .. }
+            | Self::Output(OutputError::Otlp(_) | OutputError::Thread(_)) => 1,
+            Self::Config(_) | Self::Output(_) | Self::Refusing(_) => 2,
+            Self::Refused(_) | Self::Probe(_) => 3,
+        }
+    }
+}
+
+/// Runs a command to its end.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    log_to_stderr(&cli.log);
+    let outcome = match cli.command {
+        Command::Run(args) => observe::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Doctor(args) => return doctor::doctor(args.json),
+        Command::Config(args) => match args.action {
+            ConfigAction::Print(args) => Resolved::print(&args, &Environment::of_process())
+                .map(|text| print!("{text}"))
+                .map_err(Failure::from),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("sonde: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn log_to_stderr(filter: &str) {
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .with_env_filter(EnvFilter::new(filter))
+        .init();
+}

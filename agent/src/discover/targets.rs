@@ -102,6 +102,15 @@ impl Targets {
         })
     }
 
+    /// The targets of the command line, whose patterns have been checked there.
+    #[must_use]
+    pub fn of(targets: &crate::config::Targets) -> Self {
+        let exes: Vec<String> = targets.exes.iter().map(|exe| exe.pattern().to_owned()).collect();
+        let services: Vec<String> =
+            targets.services.iter().map(|service| service.pattern().to_owned()).collect();
+        Self::new(&targets.pids, &exes, &services, !targets.ports.is_empty()).unwrap_or_default()
+    }
+
     /// Whether everything is observed that is not infrastructure.
     #[must_use]
     pub fn is_everything(&self) -> bool {

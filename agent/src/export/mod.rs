@@ -24,6 +24,7 @@ use std::time::Instant;
 
 pub use batch::Item;
 use ledger::Ledger;
+pub(crate) use otlp::USER_AGENT;
 use queue::{Limits, Queue};
 use sink::Sink;
 

@@ -8,3 +8,10 @@ mod ring;
 pub use attach::{Attached, ProbeError, Probes, Settings};
 pub use processes::ProcessStates;
 pub use ring::Ring;
+
+/// Gives memory that start-up took and freed back to the system: the allocator would keep it (5 MB for the kernel's types).
+#[expect(unsafe_code, reason = "malloc_trim(3)")]
+pub fn release_memory() {
+    // SAFETY: no conditions; other threads may allocate meanwhile.
+    unsafe { libc::malloc_trim(0) };
+}

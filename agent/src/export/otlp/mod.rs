@@ -4,6 +4,8 @@ mod encode;
 mod outcome;
 mod transport;
 
+pub(crate) use transport::USER_AGENT;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -25,7 +25,6 @@ use super::outcome::Outcome;
 use crate::config::{Compression, Otlp, Protocol};
 
 /// As the OTLP exporter specification advises: what exports, in which language, of which version.
-/// What Sonde's own exports call themselves.
 pub(crate) const USER_AGENT: &str = concat!("Sonde-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION"));
 
 /// Bytes of an answer that are read. What a backend has to say is short.

@@ -1,0 +1,257 @@
+//! What `run` and `record` share: programs attached, the ring read on a thread of its own, ended by a signal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use sonde_abi::settings::Selection;
+use sonde_abi::{ProcessState, Record};
+use tracing::{info, warn};
+
+use super::Failure;
+use crate::config::{HookChoice, Targets};
+use crate::conn::Nanos;
+use crate::discover::{self, Decision, Process, Processes};
+use crate::enrich::{Clock, Host};
+use crate::kernel::{Features, HookFamily, KernelTypes, choose_hooks};
+use crate::pipeline::Pipeline;
+use crate::probe::{Probes, Ring, Settings};
+use crate::telemetry::Counters;
+
+/// The reader comes by itself after this time while there is something to read: the bound on the delay of a record.
+const BUSY_WAIT: Duration = Duration::from_millis(10);
+
+/// The same while there is nothing.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// Records that are read before the pipeline is ticked and the outputs are served.
+const BATCH: usize = 8192;
+
+/// A record can be stamped this long before it is in the ring.
+const IN_FLIGHT: Nanos = 1_000_000;
+
+/// How often the kernel's counters and the clock are read again.
+const HOUSEKEEPING: Nanos = 1_000_000_000;
+
+/// What to do with what comes out, on the reader's thread.
+pub(super) trait Tap: Send {
+    /// The pipeline knows more of a process from here on.
+    fn process(&mut self, process: &Process);
+    /// A record, before the pipeline takes it.
+    fn record(&mut self, bytes: &[u8]);
+    /// The clock, from here on.
+    fn clock(&mut self, clock: Clock);
+    /// The pipeline was ticked; what it has made may be taken.
+    fn ticked(&mut self, watermark: Nanos, pipeline: &mut Pipeline);
+}
+
+/// A run that has been set up.
+pub(super) struct Live {
+    /// The hook family at work.
+    pub(super) family: HookFamily,
+    pub(super) counters: Arc<Counters>,
+    pub(super) kernel: String,
+    pub(super) host: String,
+    pub(super) clock: Clock,
+    pipeline: Pipeline,
+    probes: Probes,
+    ring: Ring,
+}
+
+impl Live {
+    /// Finds out what the kernel can, and attaches.
+    pub(super) fn attach(
+        targets: &Targets,
+        hooks: HookChoice,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Failure> {
+        let (features, types, family) = look(hooks)?;
+        let host = Host::read();
+        let host_name = host.name.clone();
+        let selection = Selection {
+            by_port: u32::from(!targets.ports.is_empty()),
+            by_process: u32::from(targets.is_everything() || targets.selects_processes()),
+            own_tgid: std::process::id(),
+            pid_max: features.pid_max,
+        };
+        let ports = targets.ports.ranges().iter().flat_map(|&(low, high)| low..=high).collect();
+        let (probes, ring) = Probes::attach(&types, &Settings { family, selection, ports })?;
+        drop(types);
+        for attached in probes.attached.iter().filter(|attached| attached.failure.is_some()) {
+            let why = attached.failure.as_deref().unwrap_or_default();
+            warn!(
+                program = attached.program,
+                why, "a program is not attached; what it would tell is missing"
+            );
+        }
+        probes.processes.set(std::process::id(), ProcessState::Excluded);
+        let clock = Clock::sample();
+        let processes = Processes::new(discover::Targets::of(targets), host);
+        let seed = clock.unix(Clock::monotonic()) ^ u64::from(std::process::id()).rotate_left(40);
+        let pipeline = Pipeline::new(processes, targets.ports.clone(), clock, seed, Arc::clone(&counters));
+        crate::probe::release_memory();
+        Ok(Self {
+            family,
+            counters,
+            kernel: features.release,
+            host: host_name,
+            clock,
+            pipeline,
+            probes,
+            ring,
+        })
+    }
+
+    /// Reads the ring until a signal comes, then hands out what is left. Returns the tap.
+    pub(super) fn run<T: Tap + 'static>(self, tap: T) -> Result<T, Failure> {
+        let system = |what| move |source| Failure::System { what, source };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(system("cannot wait for signals"))?;
+        let ending = Arc::new(AtomicBool::new(false));
+        let hooks = self.family.name();
+        let reader = Reader { live: self, tap, ending: Arc::clone(&ending), next_housekeeping: 0 };
+        let _guard = runtime.enter();
+        let mut signals = Signals::new().map_err(system("cannot wait for signals"))?;
+        let reader = thread::Builder::new()
+            .name("sonde-reader".into())
+            .spawn(move || reader.run())
+            .map_err(system("cannot start a thread"))?;
+        info!(hooks, "sonde is observing");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        runtime.block_on(signals.next());
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        ending.store(true, Ordering::Relaxed);
+        // The second signal ends at once, whatever the outputs wait for.
+        thread::Builder::new()
+            .name("sonde-signals".into())
+            .spawn(move || {
+                runtime.block_on(signals.next());
+                std::process::exit(130);
+            })
+            .map_err(system("cannot start a thread"))?;
+        reader.join().map_err(|_| Failure::System {
+            what: "the reader of the ring failed (please report)",
+            source: std::io::Error::other("panic"),
+        })
+    }
+}
+
+fn look(hooks: HookChoice) -> Result<(Features, KernelTypes, HookFamily), Failure> {
+    let mut features = Features::detect();
+    let chosen = choose_hooks(hooks, &features)?;
+    for concern in features.concerns() {
+        warn!("{concern}");
+    }
+    for (family, why) in &chosen.passed_over {
+        info!("not using the better hooks {family}: {why}");
+    }
+    let types = std::mem::replace(&mut features.types, Err(String::new()))
+        .map_err(|why| Failure::System { what: "the kernel's types", source: std::io::Error::other(why) })?;
+    Ok((features, types, chosen.family))
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The thread that reads the ring and runs the pipeline.
+struct Reader<T> {
+    live: Live,
+    tap: T,
+    ending: Arc<AtomicBool>,
+    next_housekeeping: Nanos,
+}
+
+impl<T: Tap> Reader<T> {
+    fn run(mut self) -> T {
+        let mut wait = BUSY_WAIT;
+        self.tap.clock(self.live.clock);
+        loop {
+            let ending = self.ending.load(Ordering::Relaxed);
+            if !ending {
+                self.live.ring.wait(wait);
+            }
+            let taken = self.drain();
+            wait = if taken > 0 { BUSY_WAIT } else { (wait * 2).min(IDLE_WAIT) };
+            if ending && taken < BATCH {
+                break;
+            }
+        }
+        self.live.probes.read_counters(&self.live.counters);
+        self.live.pipeline.finish();
+        self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
+        self.tap
+    }
+
+    /// Takes what waits in the ring, a batch at most.
+    fn drain(&mut self) -> usize {
+        let before = Clock::monotonic();
+        let Live { pipeline, ring, probes, .. } = &mut self.live;
+        let tap = &mut self.tap;
+        let mut newest = 0;
+        let taken = ring.drain(BATCH, |bytes| {
+            let Some(record) = pipeline.decode(bytes) else { return };
+            if let Some(process) = pipeline.meet(&record) {
+                decide(probes, &process);
+                tap.process(&process);
+            }
+            if let Record::Chunk(header, _) = &record {
+                newest = header.time_ns;
+            }
+            if pipeline.wants(&record) {
+                tap.record(bytes);
+                pipeline.record(&record);
+            }
+        });
+        // A full batch leaves records in the ring: what is known is known up to the last one taken.
+        let reached = if taken < BATCH { before } else { newest };
+        let watermark = reached.saturating_sub(IN_FLIGHT);
+        pipeline.tick(watermark);
+        tap.ticked(watermark, pipeline);
+        if before >= self.next_housekeeping {
+            self.keep_house(before);
+        }
+        taken
+    }
+
+    fn keep_house(&mut self, now: Nanos) {
+        self.next_housekeeping = now + HOUSEKEEPING;
+        let Live { pipeline, probes, counters, clock, .. } = &mut self.live;
+        probes.read_counters(counters);
+        for process in pipeline.recheck(now) {
+            decide(probes, &process);
+            self.tap.process(&process);
+        }
+        *clock = Clock::sample();
+        pipeline.set_clock(*clock);
+        self.tap.clock(*clock);
+    }
+}
+
+/// Tells the kernel side what was decided.
+fn decide(probes: &Probes, process: &Process) {
+    let state = match process.decision {
+        Decision::Observed => ProcessState::Observed,
+        Decision::Excluded(_) => ProcessState::Excluded,
+    };
+    probes.processes.set(process.id.tgid, state);
+}
