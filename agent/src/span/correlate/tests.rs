@@ -261,6 +261,19 @@ fn an_event_loop_has_no_thread_keys() {
 }
 
 #[test]
+fn evidence_against_threads_that_comes_after_the_candidate_has_ended() {
+    let mut moved = End::server(GUNICORN, 32, 2, us([10, 10, 800, 810]));
+    moved.tids[2..].fill(31);
+    let ends = vec![
+        End::server(GUNICORN, 31, 1, us([0, 0, 300, 310])),
+        moved,
+        // For the second request, which has moved to the first one's thread.
+        End::client(GUNICORN, 31, 3, us([20, 20, 100, 110])),
+    ];
+    assert_eq!(Scene::new(ends).play().parent(2), None);
+}
+
+#[test]
 fn two_requests_at_once_on_a_thread_leave_their_calls_alone() {
     // That the first breaks off keeps it from speaking against the thread.
     let mut first = End::server(GUNICORN, 31, 1, us([0, 0, 500, 510]));
