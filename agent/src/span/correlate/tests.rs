@@ -399,6 +399,35 @@ fn a_request_that_does_not_end_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn exchanges_whose_end_never_comes_are_given_up() {
+    let counters = std::sync::Arc::<crate::telemetry::Counters>::default();
+    let config = super::CorrelatorConfig { max_held: 100, ..super::CorrelatorConfig::default() };
+    let mut correlator = super::Correlator::new(config, std::sync::Arc::clone(&counters));
+    let mut out = Vec::new();
+    for index in 0..1000_u32 {
+        let at = u64::from(index) * 20;
+        let server = End::server(GUNICORN, 31, index * 2, us([at, at, at, at]));
+        let client = End::client(GUNICORN, 32, index * 2 + 1, us([at + 1, at + 1, at + 5, at + 5]));
+        for (offset, end) in [server, client].iter().enumerate() {
+            let [begin, ..] = end.events(crate::proto::ExchangeId(u64::from(index) * 2 + offset as u64));
+            correlator.event(begin.1, &mut out);
+        }
+        correlator.tick(MS + at * US, &mut out);
+        assert!(correlator.held() <= 102);
+    }
+    assert_eq!(counters.lost(crate::telemetry::Lost::WaitingFull) as usize + correlator.held(), 2000);
+}
+
+#[test]
+fn what_broke_off_lasted_until_that_was_noticed() {
+    let mut client = End::client(CURL, 10, 1, us([0, 0, 0, 3_000_000]));
+    client.failure = Some(crate::proto::Failure::Timeout);
+    let outcome = Scene::new(vec![client]).play();
+    let lasted = outcome.span(0).end - outcome.span(0).start;
+    assert!((2_899..=3_001).contains(&(lasted / MS)), "{lasted}");
+}
+
+#[test]
 fn flush_leaves_nothing_that_has_ended() {
     let counters = std::sync::Arc::default();
     let mut correlator = super::Correlator::new(super::CorrelatorConfig::default(), counters);
