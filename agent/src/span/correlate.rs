@@ -7,7 +7,8 @@
 //! - a call waits for the requests that may be its parent, [`CorrelatorConfig::parent_wait`] past its own beginning at most;
 //! - an exchange waits for those above it, which end their own waiting as above;
 //! - at [`CorrelatorConfig::max_waiting`] exchanges or [`CorrelatorConfig::max_waiting_bytes`] the oldest undecided are
-//!   decided with what is known, and counted as [`Lost::WaitingFull`].
+//!   decided with what is known, and counted as [`Lost::WaitingFull`]; so are open exchanges given up past
+//!   [`CorrelatorConfig::max_held`].
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct CorrelatorConfig {
     pub max_waiting: usize,
     /// Bytes in them at most, estimated.
     pub max_waiting_bytes: usize,
+    /// Exchanges held at most, those that have not ended among them; past it the oldest of these are given up.
+    pub max_held: usize,
 }
 
 impl Default for CorrelatorConfig {
@@ -66,6 +69,7 @@ impl Default for CorrelatorConfig {
             parent_wait: 30_000_000_000,
             max_waiting: 32_768,
             max_waiting_bytes: 32 << 20,
+            max_held: 131_072,
         }
     }
 }
@@ -188,6 +192,7 @@ impl Correlator {
             self.losses = losses;
             self.last_loss = Some(self.now);
         }
+        self.shed(out);
         self.expire(out);
     }
 

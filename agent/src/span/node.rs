@@ -108,7 +108,7 @@ impl Node {
     }
 }
 
-/// The exchanges that the correlator holds. Open ones are bounded by the parsers, which hold them too.
+/// The exchanges that the correlator holds.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     by_id: HashMap<u64, Node, FixedState>,
@@ -132,6 +132,20 @@ impl Nodes {
         if self.find(id).is_some_and(Node::is_spent) {
             self.by_id.remove(&id.0);
         }
+    }
+
+    /// Forgets it, whatever refers to it.
+    pub(super) fn remove(&mut self, id: ExchangeId) -> Option<Node> {
+        self.by_id.remove(&id.0)
+    }
+
+    /// The first of those that have not ended, in the order in which they began.
+    pub(super) fn oldest_open(&self, count: usize) -> Vec<ExchangeId> {
+        let open = self.by_id.iter().filter(|(_, node)| node.end.is_none());
+        let mut ids: Vec<ExchangeId> = open.map(|(&id, _)| ExchangeId(id)).collect();
+        ids.sort_unstable();
+        ids.truncate(count);
+        ids
     }
 
     pub(super) fn len(&self) -> usize {

@@ -175,6 +175,14 @@ impl Process {
         }
     }
 
+    /// A server exchange will not be seen to end.
+    pub(super) fn abandon(&mut self, id: ExchangeId) {
+        self.open.retain(|open| open.id != id);
+        for thread in self.threads.values_mut() {
+            thread.leaves(id);
+        }
+    }
+
     /// Learns from an exchange that has ended: `shared` is when its thread read the request of another connection after
     /// this one's was complete.
     pub(super) fn learn(&mut self, exchange: &Exchange, shared: Option<Nanos>) {

@@ -76,6 +76,25 @@ impl Correlator {
         }
     }
 
+    /// Gives up the oldest exchanges whose end never came, where too many are held.
+    pub(super) fn shed(&mut self, out: &mut Vec<Finished>) {
+        if self.nodes.len() <= self.config.max_held {
+            return;
+        }
+        for id in self.nodes.oldest_open(self.config.max_held / 4) {
+            self.counters.lose(Lost::WaitingFull, 1);
+            self.decide(id, true, out);
+            self.stop_joining(id, out);
+            let Some(node) = self.nodes.remove(id) else { continue };
+            if let Some(process) = self.processes.get_mut(&node.tgid) {
+                process.abandon(id);
+            }
+            for call in node.calls {
+                self.decide(call, true, out);
+            }
+        }
+    }
+
     /// A server exchange waits for its other end no longer.
     pub(super) fn stop_joining(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
         self.stand_alone(id);
@@ -344,6 +363,9 @@ fn contested(process: &Process, call: ExchangeId, candidate: Candidate) -> bool 
 fn times(node: &Node, exchange: &crate::proto::Exchange) -> (Nanos, Nanos) {
     let answered = exchange.response.is_some();
     let last = exchange.response.map_or(exchange.request.last.time, |response| response.last.time);
+    // What broke off lasted until that was noticed, unless bytes are missing that would say so.
+    let broken = node.end.filter(|_| node.failed && exchange.quality.is_none());
+    let last = broken.map_or(last, |end| end.time.max(last));
     let (start, end) = match node.role {
         Role::Client => {
             let start = node.start();

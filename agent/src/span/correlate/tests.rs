@@ -261,6 +261,19 @@ fn an_event_loop_has_no_thread_keys() {
 }
 
 #[test]
+fn evidence_against_threads_that_comes_after_the_candidate_has_ended() {
+    let mut moved = End::server(GUNICORN, 32, 2, us([10, 10, 800, 810]));
+    moved.tids[2..].fill(31);
+    let ends = vec![
+        End::server(GUNICORN, 31, 1, us([0, 0, 300, 310])),
+        moved,
+        // For the second request, which has moved to the first one's thread.
+        End::client(GUNICORN, 31, 3, us([20, 20, 100, 110])),
+    ];
+    assert_eq!(Scene::new(ends).play().parent(2), None);
+}
+
+#[test]
 fn two_requests_at_once_on_a_thread_leave_their_calls_alone() {
     // That the first breaks off keeps it from speaking against the thread.
     let mut first = End::server(GUNICORN, 31, 1, us([0, 0, 500, 510]));
@@ -383,6 +396,35 @@ fn a_request_that_does_not_end_is_not_waited_for_for_ever() {
     let seconds: Vec<_> = outcome.order.iter().map(|&(index, time)| (index, time / 1_000_000_000)).collect();
     assert_eq!(seconds, [(1, 30), (2, 30), (0, 100)]);
     assert_eq!((outcome.parent(1), outcome.parent(2)), (Some(0), Some(1)));
+}
+
+#[test]
+fn exchanges_whose_end_never_comes_are_given_up() {
+    let counters = std::sync::Arc::<crate::telemetry::Counters>::default();
+    let config = super::CorrelatorConfig { max_held: 100, ..super::CorrelatorConfig::default() };
+    let mut correlator = super::Correlator::new(config, std::sync::Arc::clone(&counters));
+    let mut out = Vec::new();
+    for index in 0..1000_u32 {
+        let at = u64::from(index) * 20;
+        let server = End::server(GUNICORN, 31, index * 2, us([at, at, at, at]));
+        let client = End::client(GUNICORN, 32, index * 2 + 1, us([at + 1, at + 1, at + 5, at + 5]));
+        for (offset, end) in [server, client].iter().enumerate() {
+            let [begin, ..] = end.events(crate::proto::ExchangeId(u64::from(index) * 2 + offset as u64));
+            correlator.event(begin.1, &mut out);
+        }
+        correlator.tick(MS + at * US, &mut out);
+        assert!(correlator.held() <= 102);
+    }
+    assert_eq!(counters.lost(crate::telemetry::Lost::WaitingFull) as usize + correlator.held(), 2000);
+}
+
+#[test]
+fn what_broke_off_lasted_until_that_was_noticed() {
+    let mut client = End::client(CURL, 10, 1, us([0, 0, 0, 3_000_000]));
+    client.failure = Some(crate::proto::Failure::Timeout);
+    let outcome = Scene::new(vec![client]).play();
+    let lasted = outcome.span(0).end - outcome.span(0).start;
+    assert!((2_899..=3_001).contains(&(lasted / MS)), "{lasted}");
 }
 
 #[test]
