@@ -70,12 +70,11 @@ fn is_of(release: &str, version: &str) -> bool {
 
 fn fetch(series: &Series, kernels: &Path) -> Result<()> {
     let work = kernels.join(format!(".{}.{}", series.suite, std::process::id()));
-    let result = [mirror(), ARCHIVE.to_owned()]
-        .iter()
-        .map(|mirror| fetch_from(mirror, series.suite, kernels, &work))
-        .reduce(|first, second| first.or_else(|error| second.with_context(|| format!("{error:#}; then"))));
+    let result = fetch_from(&mirror(), series.suite, kernels, &work).or_else(|error| {
+        fetch_from(ARCHIVE, series.suite, kernels, &work).with_context(|| format!("after {error:#}"))
+    });
     fs::remove_dir_all(&work).with_context(|| work.display().to_string())?;
-    result.unwrap_or(Ok(()))
+    result
 }
 
 fn fetch_from(mirror: &str, suite: &str, kernels: &Path, work: &Path) -> Result<()> {
