@@ -80,7 +80,7 @@ const fn valid(len: usize) -> u64 {
 #[inline(always)]
 const fn after_token(word: u64, ends: u64) -> Start {
     let spaces = word ^ (ONES * b' ' as u64);
-    let first = ends & ends.wrapping_neg();
+    let first = ends.isolate_lowest_one();
     // The byte is zero in `spaces` where it is a space: bit 7 after adding 0x7f tells, the byte's own bit 7 included.
     let others = (spaces & !HIGH).wrapping_add(!HIGH) | spaces;
     if others & first == 0 { Start::Request } else { Start::Other }

@@ -10,11 +10,11 @@ use sonde_abi::{ProcessState, Record};
 use tracing::{info, warn};
 
 use super::Failure;
-use crate::config::{HookChoice, Targets};
+use crate::config::Targets;
 use crate::conn::Nanos;
 use crate::discover::{self, Decision, Process, Processes};
 use crate::enrich::{Clock, Host};
-use crate::kernel::{Features, HookFamily, KernelTypes, choose_hooks};
+use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
 use crate::probe::{Probes, Ring, Settings};
 use crate::telemetry::Counters;

@@ -9,7 +9,6 @@ use crate::kernel::HookChoice;
 
 use super::outputs::OutputSpec;
 use super::targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
-use crate::kernel::HookChoice;
 
 /// What Sonde says of itself unless told otherwise.
 const DEFAULT_LOG: &str = "info";

@@ -36,8 +36,10 @@ impl ProcessStates {
     #[expect(unsafe_code, reason = "memory shared with the kernel")]
     fn byte(&self, tgid: u32) -> Option<&AtomicU8> {
         let index = usize::try_from(tgid).ok().filter(|index| *index < self.len)?;
-        // SAFETY: the mapping has `len` bytes, lives as long as `self`, and any byte is an `AtomicU8`.
-        Some(unsafe { self.states.add(index).as_ref() })
+        // SAFETY: the mapping has `len` bytes.
+        let byte = unsafe { self.states.add(index) };
+        // SAFETY: the mapping lives as long as `self`, and any byte is an `AtomicU8`.
+        Some(unsafe { byte.as_ref() })
     }
 }
 
