@@ -269,7 +269,7 @@ impl Http1 {
             framing = Framing::Unknown;
         }
         let mut successor = (status == 101).then_some(Successor::Upgrade);
-        let exchange = self.outstanding.answer(status, context).map(|open| {
+        let exchange = self.outstanding.answer(status, first.time, context).map(|open| {
             if open.is_head && extent == Extent::Whole {
                 framing = Framing::Length(0);
             }

@@ -202,10 +202,16 @@ impl Http1 {
             State::Lost
                 if self.could_start(direction, piece) || piece.whole && piece.sniff() == Start::Short =>
             {
-                self.half(direction).state = State::Head;
+                let half = self.half(direction);
+                half.state = State::Head;
+                half.severed |= !piece.before.turn;
             }
             State::Lost => piece.skip_all(),
-            State::Body(body) if self.is_over(body, direction, piece) => self.complete(direction, context),
+            State::Body(body) if self.is_over(body, direction, piece) => {
+                self.complete(direction, context);
+                // Its first bytes may have been taken for the body's.
+                self.half(direction).severed |= !piece.before.turn;
+            }
             State::Body(_) => {
                 let half = self.half(direction);
                 let State::Body(body) = &mut half.state else { return Verdict::Stay };
