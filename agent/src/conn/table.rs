@@ -153,6 +153,12 @@ impl Connections {
         self.count(before, events);
     }
 
+    /// Bytes kept of heads and of chunks that wait, on all connections.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
     fn chunk(&mut self, header: &ChunkHeader, bytes: &[u8], events: &mut Vec<Event>) {
         // Decoding has checked it.
         let Some(direction) = header.direction() else { return };
