@@ -350,5 +350,6 @@ fn is_fresh(header: &ChunkHeader) -> bool {
     if header.flags & flags::POSITION == 0 {
         return header.role().is_some();
     }
-    header.position <= 1 && header.flags & flags::LATE == 0
+    let syn = u64::from(header.direction() == Some(Direction::Write));
+    header.position <= syn && header.flags & flags::LATE == 0
 }

@@ -44,7 +44,8 @@ fuzz_target!(|bytes: &[u8]| {
         let direction = control >> 6 & 1;
         now += 1 << (control & 31);
         let length = input.byte().unwrap_or(0);
-        let Some(position) = positions.get_mut(sock as usize).and_then(|p| p.get_mut(usize::from(direction))) else {
+        let Some(position) = positions.get_mut(sock as usize).and_then(|p| p.get_mut(usize::from(direction)))
+        else {
             return;
         };
         match control & 0x3f {

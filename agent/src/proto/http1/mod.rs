@@ -98,7 +98,7 @@ impl Http1 {
         let half = self.half(direction);
         // The end that called connect counts its SYN among the bytes that it wrote.
         let missing = match half.next.replace(segment.position.saturating_add(segment.length)) {
-            Some(0) if segment.position == 1 => 0,
+            Some(0) if segment.position == 1 && direction == Direction::Write => 0,
             next => segment.position.saturating_sub(next.unwrap_or(segment.position)),
         };
         if missing > 0 {
