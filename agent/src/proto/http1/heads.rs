@@ -189,6 +189,8 @@ impl Http1 {
             self.doubt(context);
             return Verdict::Stay;
         }
+        // Perhaps the end of something whose beginning was not seen.
+        self.outstanding.suspend();
         self.looks = self.looks.saturating_add(1);
         if self.looks < LOOKS { Verdict::Stay } else { Verdict::Foreign }
     }

@@ -102,6 +102,11 @@ impl Outstanding {
         self.may_pipeline = false;
     }
 
+    /// What answers what is in doubt, though nothing of an exchange was lost yet.
+    pub(super) fn suspend(&mut self) {
+        self.doubt = true;
+    }
+
     /// Room for one more; else counts it.
     pub(super) fn has_room(&mut self, context: &Context<'_>) -> bool {
         if self.doubt && self.open.len() >= OPEN {
