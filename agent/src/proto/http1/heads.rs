@@ -191,8 +191,13 @@ impl Http1 {
         }
         // Perhaps the end of something whose beginning was not seen.
         self.outstanding.suspend();
+        self.looked()
+    }
+
+    /// A call began with no message. Too many of them, before anything was one, and the connection is left alone.
+    pub(super) fn looked(&mut self) -> Verdict {
         self.looks = self.looks.saturating_add(1);
-        if self.looks < LOOKS { Verdict::Stay } else { Verdict::Foreign }
+        if self.requests.is_some() || self.looks < LOOKS { Verdict::Stay } else { Verdict::Foreign }
     }
 
     fn request(

@@ -206,7 +206,10 @@ impl Http1 {
                 half.state = State::Head;
                 half.severed |= !piece.before.turn;
             }
-            State::Lost => piece.skip_all(),
+            State::Lost => {
+                piece.skip_all();
+                return self.looked();
+            }
             State::Body(body) if self.is_over(body, direction, piece) => {
                 self.complete(direction, context);
                 // Its first bytes may have been taken for the body's.
