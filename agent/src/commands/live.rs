@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Failure;
 use crate::config::Targets;
 use crate::conn::Nanos;
-use crate::discover::{self, Decision, Process, Processes};
+use crate::discover::{Decision, Process, Processes};
 use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
@@ -87,7 +87,7 @@ impl Live {
         }
         probes.processes.set(std::process::id(), ProcessState::Excluded);
         let clock = Clock::sample();
-        let processes = Processes::new(discover::Targets::of(targets), host);
+        let processes = Processes::new(targets.clone(), host);
         let seed = clock.unix(Clock::monotonic()) ^ u64::from(std::process::id()).rotate_left(40);
         let pipeline = Pipeline::new(processes, targets.ports.clone(), clock, seed, Arc::clone(&counters));
         crate::probe::release_memory();

@@ -7,8 +7,8 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::Failure;
-use crate::config::{Environment, PortSet, ReplayArgs, Resolved, WhenFull};
-use crate::discover::{Processes, Targets};
+use crate::config::{Environment, PortSet, ReplayArgs, Resolved, Targets, WhenFull};
+use crate::discover::Processes;
 use crate::enrich::{Clock, Host};
 use crate::export::Outputs;
 use crate::pipeline::Pipeline;

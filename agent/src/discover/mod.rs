@@ -20,8 +20,9 @@ use std::sync::Arc;
 
 pub use container::container_id;
 pub use runtime::{Language, Runtime};
-pub use targets::{BadGlob, Decision, Exclusion, INFRASTRUCTURE, Targets};
+pub use targets::{Decision, Exclusion, INFRASTRUCTURE};
 
+use crate::config::Targets;
 use crate::enrich::{Described, Host, Resource};
 use crate::span::{ProcessId, Scheduling};
 use proc::{ProcFs, Stat};
@@ -217,7 +218,7 @@ impl Processes {
         let decision = if tgid == *own {
             Decision::Excluded(Exclusion::Sonde)
         } else {
-            targets.decide(tgid, program, &service_name)
+            targets::decide(targets, tgid, program, &service_name)
         };
         let resource = Resource::describe(
             host,

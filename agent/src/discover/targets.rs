@@ -1,6 +1,8 @@
 //! Which processes are observed.
 
-use globset::{GlobBuilder, GlobMatcher};
+use std::path::Path;
+
+use crate::config::Targets;
 
 /// Whether a process is observed, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,97 +56,22 @@ pub const INFRASTRUCTURE: &[&str] = &[
     "kubelet",
 ];
 
-/// What the user pointed Sonde at: `--pid`, `--exe` and `--service`; either suffices. (`--port` selects connections, in
-/// the kernel programs.)
-#[derive(Clone, Debug, Default)]
-pub struct Targets {
-    pids: Vec<u32>,
-    exes: Vec<ExePattern>,
-    services: Vec<GlobMatcher>,
-    ports: bool,
-}
-
-#[derive(Clone, Debug)]
-struct ExePattern {
-    matcher: GlobMatcher,
-    whole_path: bool,
-}
-
-/// A glob that is none.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{flag} {pattern:?} is no glob: {reason}")]
-pub struct BadGlob {
-    /// The flag that it was given to.
-    pub flag: &'static str,
-    /// As it was given.
-    pub pattern: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl Targets {
-    /// Reads the targets. A glob of `exes` that holds a slash is matched with the whole path of the executable, where
-    /// `*` does not cross a slash and `**` does; any other with its file name. Globs of `services` are matched with
-    /// `service.name`. `ports` says whether ports are selected too: then nothing else is observed by default.
-    ///
-    /// # Errors
-    /// The first glob that is none.
-    pub fn new(pids: &[u32], exes: &[String], services: &[String], ports: bool) -> Result<Self, BadGlob> {
-        let exe = |pattern: &String| {
-            let matcher = glob("--exe", pattern)?;
-            Ok(ExePattern { matcher, whole_path: pattern.contains('/') })
-        };
-        Ok(Self {
-            pids: pids.to_vec(),
-            exes: exes.iter().map(exe).collect::<Result<_, _>>()?,
-            services: services.iter().map(|pattern| glob("--service", pattern)).collect::<Result<_, _>>()?,
-            ports,
-        })
-    }
-
-    /// The targets of the command line, whose patterns have been checked there.
-    #[must_use]
-    pub fn of(targets: &crate::config::Targets) -> Self {
-        let exes: Vec<String> = targets.exes.iter().map(|exe| exe.pattern().to_owned()).collect();
-        let services: Vec<String> =
-            targets.services.iter().map(|service| service.pattern().to_owned()).collect();
-        Self::new(&targets.pids, &exes, &services, !targets.ports.is_empty()).unwrap_or_default()
-    }
-
-    /// Whether everything is observed that is not infrastructure.
-    #[must_use]
-    pub fn is_everything(&self) -> bool {
-        let Self { pids, exes, services, ports } = self;
-        pids.is_empty() && exes.is_empty() && services.is_empty() && !ports
-    }
-
-    /// Decides about a process. `exe` is its path, or only a name where the path could not be read.
-    pub(super) fn decide(&self, tgid: u32, exe: &str, service: &str) -> Decision {
+/// Decides about a process. `exe` is its path, or only a name where the path could not be read. Ports select connections,
+/// not processes: with nothing but ports, no process is observed as such.
+pub(super) fn decide(targets: &Targets, tgid: u32, exe: &str, service: &str) -> Decision {
+    let Targets { ports: _, exes, pids, services } = targets;
+    if targets.is_everything() {
         let name = file_name(exe);
-        if self.is_everything() {
-            let excluded = INFRASTRUCTURE.iter().any(|program| match program.strip_suffix('*') {
-                Some(start) => name.starts_with(start),
-                None => name == *program,
-            });
-            return if excluded { Decision::Excluded(Exclusion::Infrastructure) } else { Decision::Observed };
-        }
-        let fits_exe =
-            |pattern: &ExePattern| pattern.matcher.is_match(if pattern.whole_path { exe } else { name });
-        let wanted = self.pids.contains(&tgid)
-            || self.exes.iter().any(fits_exe)
-            || self.services.iter().any(|matcher| matcher.is_match(service));
-        if wanted { Decision::Observed } else { Decision::Excluded(Exclusion::NotATarget) }
+        let excluded = INFRASTRUCTURE.iter().any(|program| match program.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == *program,
+        });
+        return if excluded { Decision::Excluded(Exclusion::Infrastructure) } else { Decision::Observed };
     }
-}
-
-fn glob(flag: &'static str, pattern: &str) -> Result<GlobMatcher, BadGlob> {
-    let glob = GlobBuilder::new(pattern).literal_separator(flag == "--exe").build();
-    let bad = |error: globset::Error| BadGlob {
-        flag,
-        pattern: pattern.to_owned(),
-        reason: error.kind().to_string(),
-    };
-    Ok(glob.map_err(bad)?.compile_matcher())
+    let wanted = pids.contains(&tgid)
+        || exes.iter().any(|glob| glob.matches(Path::new(exe)))
+        || services.iter().any(|glob| glob.matches(service));
+    if wanted { Decision::Observed } else { Decision::Excluded(Exclusion::NotATarget) }
 }
 
 pub(super) fn file_name(path: &str) -> &str {
@@ -155,15 +82,11 @@ pub(super) fn file_name(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn strings(patterns: &[&str]) -> Vec<String> {
-        patterns.iter().map(|&pattern| pattern.to_owned()).collect()
-    }
-
     #[test]
     fn without_targets_all_but_infrastructure() {
         let targets = Targets::default();
         let check = |exe: &str, observed: bool| {
-            let decision = targets.decide(7, exe, "service");
+            let decision = decide(&targets, 7, exe, "service");
             assert_eq!(decision == Decision::Observed, observed, "{exe}: {decision:?}");
         };
         for exe in [
@@ -200,15 +123,14 @@ mod tests {
 
     #[test]
     fn any_target_suffices() {
-        let targets = Targets::new(
-            &[42],
-            &strings(&["python3*", "/opt/*/bin/app", "/srv/**"]),
-            &strings(&["shop-*"]),
-            false,
-        )
-        .unwrap();
+        let targets = Targets {
+            pids: vec![42],
+            exes: ["python3*", "/opt/*/bin/app", "/srv/**"].map(|glob| glob.parse().unwrap()).into(),
+            services: vec!["shop-*".parse().unwrap()],
+            ..Targets::default()
+        };
         let check = |tgid: u32, exe: &str, service: &str, observed: bool| {
-            let decision = targets.decide(tgid, exe, service);
+            let decision = decide(&targets, tgid, exe, service);
             assert_eq!(decision == Decision::Observed, observed, "{tgid} {exe} {service}: {decision:?}");
         };
         check(42, "/usr/sbin/sshd", "sshd", true);
@@ -224,16 +146,8 @@ mod tests {
 
     #[test]
     fn ports_alone_observe_no_process_as_such() {
-        let targets = Targets::new(&[], &[], &[], true).unwrap();
-        assert_eq!(targets.decide(1, "/usr/sbin/nginx", "nginx"), Decision::Excluded(Exclusion::NotATarget));
-        assert!(!targets.is_everything());
-    }
-
-    #[test]
-    fn a_bad_glob_is_named() {
-        let error = Targets::new(&[], &strings(&["ok", "[z-a]"]), &[], false).unwrap_err();
-        assert!(error.to_string().starts_with("--exe \"[z-a]\" is no glob: "), "{error}");
-        let error = Targets::new(&[], &[], &strings(&["{a"]), false).unwrap_err();
-        assert_eq!((error.flag, error.pattern.as_str()), ("--service", "{a"));
+        let targets = Targets { ports: [&"80".parse().unwrap()].into_iter().collect(), ..Targets::default() };
+        let decision = decide(&targets, 1, "/usr/sbin/nginx", "nginx");
+        assert_eq!(decision, Decision::Excluded(Exclusion::NotATarget));
     }
 }

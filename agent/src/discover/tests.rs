@@ -102,7 +102,7 @@ fn a_process_that_is_gone() {
 fn itself_is_never_observed() {
     let tree = Tree::new();
     tree.put(1, &Fake { exe: "/usr/bin/sonde", started: 1, ..Fake::default() });
-    let targets = Targets::new(&[1], &["sonde".to_owned()], &[], false).unwrap();
+    let targets = Targets { pids: vec![1], exes: vec!["sonde".parse().unwrap()], ..Targets::default() };
     let mut processes = Processes::under(tree.root(), 1, targets, host());
     assert_eq!(processes.identify(1).decision, Decision::Excluded(Exclusion::Sonde));
 }
@@ -138,7 +138,7 @@ fn a_backend_is_left_alone_unless_it_is_a_target() {
     assert_eq!(all.exclude_backend(7).unwrap().decision, Decision::Excluded(Exclusion::Backend));
     assert_eq!(all.identify(7).decision, Decision::Excluded(Exclusion::Backend));
     assert_eq!(all.exclude_backend(7), None, "no news");
-    let targets = Targets::new(&[7], &[], &[], false).unwrap();
+    let targets = Targets { pids: vec![7], ..Targets::default() };
     let mut named = Processes::under(tree.root(), 1, targets, host());
     named.identify(7);
     assert_eq!(named.exclude_backend(7), None);
