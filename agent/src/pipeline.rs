@@ -167,7 +167,6 @@ impl Pipeline {
     }
 
     fn build(&mut self) {
-        let clock = span::Clock { unix_offset: self.clock.unix(0) };
         for finished in self.finished.drain(..) {
             if is_own_export(&finished) {
                 self.processes.exclude_backend(finished.tgid);
@@ -179,7 +178,7 @@ impl Pipeline {
                 None => self.processes.identify(finished.tgid),
             };
             Counters::add(&self.counters.spans, 1);
-            self.spans.push((Arc::clone(&process.resource), span::build(finished, &clock, process.id)));
+            self.spans.push((Arc::clone(&process.resource), span::build(finished, self.clock, process.id)));
         }
     }
 }

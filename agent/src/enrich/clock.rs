@@ -1,20 +1,14 @@
-//! From the kernel's clock to the epoch.
+//! What time it is: [`Clock`] sampled.
 
 use rustix::time::{ClockId, clock_gettime};
+
+pub use crate::span::Clock;
 
 /// Readings of which the tightest is taken.
 const READINGS: u32 = 8;
 
-/// The distance between `CLOCK_MONOTONIC`, which the kernel programs stamp with, and the Unix epoch. `CLOCK_REALTIME` is
-/// stepped and slewed, so the distance changes: sample it anew now and then ([`Clock::sample`]), and use one sample
-/// for both ends of a span, so that its duration stays what the kernel measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    offset: i64,
-}
-
 impl Clock {
-    /// The distance now. Each reading of `CLOCK_REALTIME` stands between two of `CLOCK_MONOTONIC`; the reading whose two
+    /// The distance to the epoch now. Each reading of `CLOCK_REALTIME` stands between two of `CLOCK_MONOTONIC`; the reading whose two
     /// are closest counts, which bounds the error by half of that (well below a microsecond).
     #[must_use]
     pub fn sample() -> Self {
@@ -28,25 +22,7 @@ impl Clock {
                 best = Some((width, real - (before + width / 2)));
             }
         }
-        Self { offset: best.map_or(0, |(_, offset)| offset) }
-    }
-
-    /// A known distance in nanoseconds, for replays and tests.
-    #[must_use]
-    pub const fn with_offset(offset: i64) -> Self {
-        Self { offset }
-    }
-
-    /// Nanoseconds from the start of `CLOCK_MONOTONIC` to the epoch, negative for a clock that was set before its boot.
-    #[must_use]
-    pub const fn offset(self) -> i64 {
-        self.offset
-    }
-
-    /// Nanoseconds since the Unix epoch of a moment of `CLOCK_MONOTONIC`.
-    #[must_use]
-    pub const fn unix(self, monotonic: u64) -> u64 {
-        monotonic.saturating_add_signed(self.offset)
+        Self::with_offset(best.map_or(0, |(_, offset)| offset))
     }
 
     /// `CLOCK_MONOTONIC` now, in nanoseconds.
@@ -78,13 +54,5 @@ mod tests {
         let now = clock.unix(Clock::monotonic());
         let after = unix();
         assert!(before <= now + slack && now <= after + slack, "{before} {now} {after}");
-    }
-
-    #[test]
-    fn offsets_saturate() {
-        assert_eq!(Clock::with_offset(5).unix(10), 15);
-        assert_eq!(Clock::with_offset(-20).unix(10), 0);
-        assert_eq!(Clock::with_offset(i64::MAX).unix(u64::MAX), u64::MAX);
-        assert_eq!(Clock::with_offset(7).offset(), 7);
     }
 }

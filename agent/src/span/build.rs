@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::correlate::Finished;
-use super::{Attribute, AttributeValue, ProcessId, Span, SpanKind, SpanStatus, http};
-use crate::conn::{Nanos, Role};
+use super::{Attribute, AttributeValue, Clock, ProcessId, Span, SpanKind, SpanStatus, http};
+use crate::conn::Role;
 use crate::proto::{Call, Failure, Quality};
 
 #[cfg(test)]
@@ -15,22 +15,9 @@ pub const QUALITY: &str = "sonde.quality";
 /// What the parent rests on, where it is a guess.
 pub const CONFIDENCE: &str = "sonde.parent.confidence";
 
-/// How the kernel's clock stands to the calendar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// Nanoseconds since the Unix epoch at zero of `CLOCK_MONOTONIC`.
-    pub unix_offset: u64,
-}
-
-impl Clock {
-    const fn unix(&self, time: Nanos) -> u64 {
-        self.unix_offset.saturating_add(time)
-    }
-}
-
 /// Makes the span of an exchange of `process`.
 #[must_use]
-pub fn build(finished: Finished, clock: &Clock, process: ProcessId) -> Span {
+pub fn build(finished: Finished, clock: Clock, process: ProcessId) -> Span {
     let Finished { exchange, context, parent, confidence, start, end, tgid: _ } = finished;
     let exchange = *exchange;
     let kind = match exchange.opening.role {

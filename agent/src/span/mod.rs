@@ -1,6 +1,7 @@
 //! Spans: how exchanges become them, which context they carry, and whose children they are.
 
 pub mod build;
+mod clock;
 pub mod context;
 mod contexts;
 pub mod correlate;
@@ -14,7 +15,8 @@ mod process;
 mod scheduling;
 mod thread;
 
-pub use build::{Clock, build};
+pub use build::build;
+pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
 pub use model::{
     Attribute, AttributeValue, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind, SpanStatus,

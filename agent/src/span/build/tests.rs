@@ -1,10 +1,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{Clock, build};
+use super::build;
 use crate::conn::{Address, ConnKey, Ends, Role, Stamp};
 use crate::proto::http1::HttpCall;
 use crate::proto::{Call, Exchange, ExchangeId, Failure, Message, Opening, Quality, TraceHeaders};
+use crate::span::Clock;
 use crate::span::{
     AttributeValue, Finished, ParentContext, ProcessId, SpanContext, SpanId, SpanStatus, TraceId,
 };
@@ -63,7 +64,7 @@ fn text(exchange: Exchange, confidence: Option<&'static str>) -> String {
         tgid: 9,
     };
     let process = ProcessId { tgid: 9, started: 4 };
-    let span = build(finished, &Clock { unix_offset: 1_700_000_000_000_000_000 }, process);
+    let span = build(finished, Clock::with_offset(1_700_000_000_000_000_000), process);
     assert_eq!((span.start, span.end), (1_700_000_000_000_001_000, 1_700_000_000_000_005_000));
     assert_eq!(span.process, process);
     let mut keys: Vec<_> = span.attributes.iter().map(|attribute| attribute.key.clone()).collect();

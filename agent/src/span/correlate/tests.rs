@@ -517,7 +517,7 @@ fn cost_per_exchange() {
     correlator.scheduling(NGINX, Scheduling::RunToCompletion);
     let (mut out, mut correlating, mut building) = (Vec::new(), Duration::ZERO, Duration::ZERO);
     let (mut count, mut finished) = (0, 0);
-    let clock = crate::span::Clock { unix_offset: 0 };
+    let clock = crate::span::Clock::with_offset(0);
     // A load generator and a server, both observed, 300,000 exchanges per second on 64 connections: rounds of all
     // connections, so that the events are as fresh as the parsers would hand them on.
     for round in 0..5000_u64 {
@@ -543,7 +543,7 @@ fn cost_per_exchange() {
         let begun = Instant::now();
         for done in out.drain(..) {
             let process = crate::span::ProcessId { tgid: done.tgid, started: 0 };
-            std::hint::black_box(crate::span::build(done, &clock, process));
+            std::hint::black_box(crate::span::build(done, clock, process));
         }
         building += begun.elapsed();
     }
