@@ -58,10 +58,10 @@ pub fn moved<A: Access>(call: &Moved) -> Option<()> {
         return None;
     }
     let socket = Socket::of::<A>(call.sock)?;
-    if let Verdict::IfPort = verdict {
-        if !socket.port_selected::<A>() {
-            return None;
-        }
+    if let Verdict::IfPort = verdict
+        && !socket.port_selected::<A>()
+    {
+        return None;
     }
     if call.length == 0 && (call.direction == Direction::Write || !socket.has_ended::<A>()) {
         return None;
@@ -409,7 +409,7 @@ fn leave_alone(state: &mut ConnState) {
 #[inline(always)]
 fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, whole: bool) -> bool {
     let len = piece.len as u32;
-    let left = if len < state.head_left { state.head_left - len } else { 0 };
+    let left = state.head_left.saturating_sub(len);
     let response = state.flags & state_flags::RESPONSE != 0;
     if state.flags & state_flags::SOFT != 0 {
         state.head_left = left;

@@ -93,7 +93,7 @@ impl<const N: usize> Piece<N> {
                 word += 1;
             }
             if map != 0 {
-                let lowest = map & map.wrapping_neg();
+                let lowest = map.isolate_lowest_one();
                 // LF, CR, LF.
                 let end = from + ones(lowest.wrapping_sub(1)) as usize + 3;
                 return if end <= self.len { end } else { 0 };
