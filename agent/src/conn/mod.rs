@@ -11,3 +11,6 @@ pub use reassembly::{Bounds, Reassembly};
 pub use segment::{Nanos, Segment, Stamp};
 pub use sonde_abi::{Direction, Role};
 pub use table::{Connections, Limits};
+
+#[cfg(test)]
+mod tests;

@@ -153,6 +153,12 @@ impl Connections {
         self.count(before, events);
     }
 
+    /// Bytes kept of heads and of chunks that wait, on all connections.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
     fn chunk(&mut self, header: &ChunkHeader, bytes: &[u8], events: &mut Vec<Event>) {
         // Decoding has checked it.
         let Some(direction) = header.direction() else { return };
@@ -344,5 +350,6 @@ fn is_fresh(header: &ChunkHeader) -> bool {
     if header.flags & flags::POSITION == 0 {
         return header.role().is_some();
     }
-    header.position <= 1 && header.flags & flags::LATE == 0
+    let syn = u64::from(header.direction() == Some(Direction::Write));
+    header.position <= syn && header.flags & flags::LATE == 0
 }

@@ -189,8 +189,15 @@ impl Http1 {
             self.doubt(context);
             return Verdict::Stay;
         }
+        // Perhaps the end of something whose beginning was not seen.
+        self.outstanding.suspend();
+        self.looked()
+    }
+
+    /// A call began with no message. Too many of them, before anything was one, and the connection is left alone.
+    pub(super) fn looked(&mut self) -> Verdict {
         self.looks = self.looks.saturating_add(1);
-        if self.looks < LOOKS { Verdict::Stay } else { Verdict::Foreign }
+        if self.requests.is_some() || self.looks < LOOKS { Verdict::Stay } else { Verdict::Foreign }
     }
 
     fn request(
@@ -269,7 +276,7 @@ impl Http1 {
             framing = Framing::Unknown;
         }
         let mut successor = (status == 101).then_some(Successor::Upgrade);
-        let exchange = self.outstanding.answer(status, context).map(|open| {
+        let exchange = self.outstanding.answer(status, first.time, context).map(|open| {
             if open.is_head && extent == Extent::Whole {
                 framing = Framing::Length(0);
             }

@@ -98,7 +98,7 @@ impl Http1 {
         let half = self.half(direction);
         // The end that called connect counts its SYN among the bytes that it wrote.
         let missing = match half.next.replace(segment.position.saturating_add(segment.length)) {
-            Some(0) if segment.position == 1 => 0,
+            Some(0) if segment.position == 1 && direction == Direction::Write => 0,
             next => segment.position.saturating_sub(next.unwrap_or(segment.position)),
         };
         if missing > 0 {
@@ -202,10 +202,19 @@ impl Http1 {
             State::Lost
                 if self.could_start(direction, piece) || piece.whole && piece.sniff() == Start::Short =>
             {
-                self.half(direction).state = State::Head;
+                let half = self.half(direction);
+                half.state = State::Head;
+                half.severed |= !piece.before.turn;
             }
-            State::Lost => piece.skip_all(),
-            State::Body(body) if self.is_over(body, direction, piece) => self.complete(direction, context),
+            State::Lost => {
+                piece.skip_all();
+                return self.looked();
+            }
+            State::Body(body) if self.is_over(body, direction, piece) => {
+                self.complete(direction, context);
+                // Its first bytes may have been taken for the body's.
+                self.half(direction).severed |= !piece.before.turn;
+            }
             State::Body(_) => {
                 let half = self.half(direction);
                 let State::Body(body) = &mut half.state else { return Verdict::Stay };

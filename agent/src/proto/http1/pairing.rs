@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::body::Body;
 use super::half::State;
 use super::{Http1, HttpCall};
-use crate::conn::Direction;
+use crate::conn::{Direction, Nanos};
 use crate::proto::parser::Context;
 use crate::proto::{Call, Event, Exchange, ExchangeId, Failure, Milestone, Quality};
 use crate::telemetry::Lost;
@@ -102,6 +102,11 @@ impl Outstanding {
         self.may_pipeline = false;
     }
 
+    /// What answers what is in doubt, though nothing of an exchange was lost yet.
+    pub(super) fn suspend(&mut self) {
+        self.doubt = true;
+    }
+
     /// Room for one more; else counts it.
     pub(super) fn has_room(&mut self, context: &Context<'_>) -> bool {
         if self.doubt && self.open.len() >= OPEN {
@@ -125,7 +130,12 @@ impl Outstanding {
     }
 
     /// The exchange that a final response answers; `None` where it is not known, or not reported.
-    pub(super) fn answer(&mut self, status: u16, context: &mut Context<'_>) -> Option<&mut Open> {
+    pub(super) fn answer(
+        &mut self,
+        status: u16,
+        began: Nanos,
+        context: &mut Context<'_>,
+    ) -> Option<&mut Open> {
         if self.doubt {
             // A sign of life: whatever waits for longest is over by now, or will not be known.
             if let Some(open) = self.open.pop_front_if(|open| open.doubtful) {
@@ -135,6 +145,13 @@ impl Outstanding {
         }
         self.pipelines |= std::mem::take(&mut self.may_pipeline);
         let unanswered = self.open.iter().position(|open| open.exchange.response.is_none());
+        if unanswered
+            .and_then(|at| self.open.get(at))
+            .is_some_and(|open| open.exchange.opening.first.time > began)
+        {
+            // It began before that request did: the rest of an earlier one's, whose own request was not seen.
+            return None;
+        }
         if unanswered.is_none() {
             if self.untracked > 0 {
                 self.untracked -= 1;

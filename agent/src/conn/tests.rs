@@ -1,0 +1,171 @@
+//! The table of connections: its bounds, and what it knows of each.
+
+use std::sync::Arc;
+
+use sonde_abi::record::flags;
+use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record};
+
+use super::{Address, Connections, Limits, Role};
+use crate::proto::{Event, Exchange, Failure, Quality};
+use crate::telemetry::{Counters, Lost};
+
+const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+struct Node {
+    connections: Connections,
+    counters: Arc<Counters>,
+    events: Vec<Event>,
+}
+
+fn node(limits: Limits) -> Node {
+    let counters = Arc::new(Counters::default());
+    Node { connections: Connections::new(limits, Arc::clone(&counters)), counters, events: Vec::new() }
+}
+
+fn header(sock: u64, direction: u8, position: u64) -> ChunkHeader {
+    ChunkHeader {
+        kind: 1,
+        direction,
+        flags: flags::POSITION,
+        captured: 0,
+        time_ns: 1_000_000,
+        sock,
+        position,
+        length: 0,
+        queued_us: 0,
+        tgid: 1,
+        tid: 2,
+        first_local: 1,
+        first_peer: 2,
+        local_port: 80,
+        peer_port: 4000,
+        family: 2,
+        role: 0,
+        reserved: 0,
+        tail: [0; 8],
+        local: [127; 16],
+        peer: [127; 16],
+    }
+}
+
+fn life(sock: u64, event: LifeEvent, length: usize) -> LifeHeader {
+    LifeHeader {
+        kind: 2,
+        event: event as u8,
+        error: 0,
+        length: length as u32,
+        time_ns: 500,
+        sock,
+        first_local: 1,
+        first_peer: 2,
+        tgid: 7,
+        tid: 8,
+    }
+}
+
+impl Node {
+    fn chunk(&mut self, header: ChunkHeader, bytes: &[u8]) {
+        let length = bytes.len() as u32;
+        let header = ChunkHeader { captured: length, length, ..header };
+        self.connections.record(&Record::Chunk(header, bytes), &mut self.events);
+    }
+
+    fn ended(&self) -> Vec<&Exchange> {
+        let ended = self.events.iter().filter_map(|event| match event {
+            Event::End(exchange) => Some(&**exchange),
+            _ => None,
+        });
+        ended.collect()
+    }
+}
+
+#[test]
+fn the_connection_idle_for_longest_makes_room() {
+    let mut node = node(Limits { connections: 2, ..Limits::default() });
+    node.chunk(header(1, 0, 0), REQUEST);
+    node.chunk(header(2, 0, 0), REQUEST);
+    node.chunk(header(1, 1, 0), RESPONSE);
+    node.chunk(header(3, 0, 0), REQUEST);
+    assert_eq!(node.counters.lost(Lost::ConnectionsFull), 1);
+    assert_eq!(node.counters.connections.load(std::sync::atomic::Ordering::Relaxed), 2);
+    let [answered, evicted] = node.ended()[..] else { panic!("{:?}", node.events) };
+    assert_eq!((answered.opening.conn.sock, answered.quality), (1, None));
+    assert_eq!((evicted.opening.conn.sock, evicted.quality), (2, Some(Quality::Gap)));
+    assert_eq!(node.counters.exchanges.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[test]
+fn another_socket_at_the_same_address_ends_the_first() {
+    let mut node = node(Limits::default());
+    node.chunk(header(1, 0, 0), REQUEST);
+    node.chunk(ChunkHeader { first_local: 9, ..header(1, 0, 0) }, REQUEST);
+    node.chunk(ChunkHeader { first_local: 9, ..header(1, 1, 0) }, RESPONSE);
+    let [first, second] = node.ended()[..] else { panic!("{:?}", node.events) };
+    assert_eq!((first.failure, first.response.is_some()), (Some(Failure::Closed), false));
+    assert_eq!((second.failure, second.response.is_some()), (None, true));
+}
+
+#[test]
+fn the_first_exchange_tells_when_the_process_connected() {
+    let mut node = node(Limits::default());
+    node.connections.record(&Record::Life(life(1, LifeEvent::Open, 0), &[]), &mut node.events);
+    for (at, n) in [(1, 0), (1 + REQUEST.len() as u64, RESPONSE.len() as u64)] {
+        node.chunk(header(1, 0, at), REQUEST);
+        node.chunk(header(1, 1, n), RESPONSE);
+    }
+    let [first, second] = node.ended()[..] else { panic!("{:?}", node.events) };
+    let connect = first.opening.connect.expect("the connect call");
+    assert_eq!((connect.time, connect.tgid, connect.tid), (500, 7, 8));
+    assert_eq!(second.opening.connect, None);
+}
+
+#[test]
+fn the_path_of_a_unix_socket_is_the_servers() {
+    for (direction, role) in [(0, Role::Client), (1, Role::Server)] {
+        let mut node = node(Limits::default());
+        let name = life(1, LifeEvent::UnixName, 5);
+        node.connections.record(&Record::Life(name, b"/path"), &mut node.events);
+        node.chunk(ChunkHeader { family: 1, ..header(1, direction, 0) }, REQUEST);
+        node.chunk(ChunkHeader { family: 1, ..header(1, 1 - direction, 0) }, RESPONSE);
+        let [exchange] = node.ended()[..] else { panic!("{:?}", node.events) };
+        assert_eq!(exchange.opening.role, role);
+        let ends = &exchange.opening.ends;
+        let named = if role == Role::Server { &ends.local } else { &ends.peer };
+        assert_eq!(*named, Address::Unix("/path".into()));
+    }
+}
+
+#[test]
+fn a_hole_is_given_up_after_its_time_and_memory_is_bounded() {
+    let limits = Limits::default();
+    let bound = limits.reassembly.bytes + 1024;
+    let mut node = node(limits);
+    node.chunk(header(1, 0, 0), b"POST /a HTTP/1.1\r\nContent-Length: 9000000\r\n\r\n");
+    for i in 0..2000 {
+        node.chunk(header(1, 0, 1000 + i * 1024), &[b'x'; 1024]);
+        assert!(node.connections.buffered() <= bound, "{}", node.connections.buffered());
+    }
+    assert_eq!(node.counters.lost(Lost::Reassembly), 1);
+    node.chunk(header(1, 0, 5_000_000), &[b'x'; 1024]);
+    assert!(node.connections.buffered() > 0);
+    node.connections.tick(1_000_000_000, &mut node.events);
+    assert_eq!(node.connections.buffered(), 0);
+    assert_eq!(node.counters.lost(Lost::Reassembly), 2);
+    assert_eq!(node.counters.lost(Lost::Desync), 0, "inside the body nothing is lost by it");
+}
+
+#[test]
+fn a_head_without_end_does_not_grow() {
+    let limits = Limits::default();
+    let bound = 2 * limits.head;
+    let mut node = node(limits);
+    node.chunk(header(1, 1, 0), b"GET /a HTTP/1.1\r\n");
+    for i in 0..10_000 {
+        node.chunk(header(1, 1, 17 + i * 1024), &[b'x'; 1024]);
+        assert!(node.connections.buffered() <= bound);
+    }
+    node.chunk(header(1, 0, 0), RESPONSE);
+    let [exchange] = node.ended()[..] else { panic!("{:?}", node.ended()) };
+    assert_eq!(exchange.quality, Some(Quality::Truncated));
+}

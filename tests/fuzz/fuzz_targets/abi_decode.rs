@@ -1,0 +1,16 @@
+//! Any bytes as a record of the ring: decoded or refused, and what is decoded encodes to the same bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sonde_abi::Record;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(record) = Record::decode(bytes) else { return };
+    let (header, payload) = match &record {
+        Record::Chunk(header, payload) => (header.as_bytes().as_slice(), *payload),
+        Record::Life(header, payload) => (header.as_bytes().as_slice(), *payload),
+    };
+    let again = [header, payload].concat();
+    assert!(bytes.starts_with(&again));
+    assert_eq!(Record::decode(&again), Ok(record));
+});
