@@ -181,8 +181,8 @@ fn over_unix_socket() {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn through_address_translation() {
     let _gate = gate::enter();
-    let nat = Nat::new();
     for hooks in gate::hook_families() {
+        let nat = Nat::new();
         let chain = Chain::nat(&nat, SYNC);
         chain.check("DNAT and masquerade", &hooks, Client::Curl, 1, 40, false);
         chain.check("DNAT and masquerade", &hooks, Client::Requests, 64, 300, false);

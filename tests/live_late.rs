@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use sonde_tests::calls::{Call, fresh, id_of};
 use sonde_tests::chain::{Hop, tally};
@@ -32,7 +33,8 @@ fn rounds(port: u16, done: &AtomicU64, stop: &AtomicBool) -> Vec<Call> {
             calls.push(told("GET", &path, 0, answer, start));
         }
         done.fetch_add(1, Ordering::Relaxed);
-        thread::yield_now();
+        // Busy, and below what saturates two cores.
+        thread::sleep(Duration::from_millis(40));
     }
     calls
 }
@@ -60,7 +62,7 @@ fn late(hooks: &str) {
         let until = done.load(Ordering::Relaxed) + more * THREADS as u64;
         while done.load(Ordering::Relaxed) < until {
             assert!(workers.iter().all(|worker| !worker.is_finished()), "a client ended early");
-            thread::sleep(std::time::Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
     };
     wait_rounds(3);

@@ -21,7 +21,12 @@ fn every_way_to_move_bytes() {
             let port = free_port();
             let socket = folder.path().join(format!("{hooks}.sock"));
             let address = if family == "unix" { socket.display().to_string() } else { port.to_string() };
-            let agent = Run::bare("run").arg("--exe").arg(&python).hooks(&hooks).start();
+            let run = if family == "unix" {
+                Run::bare("run").arg("--exe").arg(&python)
+            } else {
+                Run::ports(&[port])
+            };
+            let agent = run.hooks(&hooks).start();
             let mut command = Command::new(&python);
             command
                 .env("PYTHONHOME", "/usr")

@@ -198,7 +198,7 @@ impl Call<'_> {
     }
 
     /// The pieces after the first, in larger records.
-    #[inline(never)]
+    #[inline(always)]
     fn send_pieces<A: Access>(&mut self) {
         let mut piece = 0;
         while piece < PIECES_PER_CALL {
@@ -264,7 +264,7 @@ impl Call<'_> {
     }
 
     /// Sends what is left of the call as a length.
-    #[inline(never)]
+    #[inline(always)]
     fn send_rest<A: Access>(&mut self) -> Option<()> {
         let record = self.reserve(ChunkHeader::LEN as u64)?;
         self.submit::<A>(record, ChunkHeader::LEN as u64, 0);
@@ -306,7 +306,7 @@ impl Call<'_> {
 
     /// Writes the header and hands the record over. The reader is woken once for each [`WAKE_BYTES`] that wait, and for a
     /// process that it should look at while it lives.
-    #[inline(never)]
+    #[inline(always)]
     fn submit<A: Access>(&mut self, record: *mut u8, size: u64, captured: u32) {
         // Eight bytes or more that are not copied end the chunk.
         if self.length > captured + 7 && self.flags & (flags::CONTINUES | flags::NO_BUFFER) == 0 {

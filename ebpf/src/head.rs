@@ -79,7 +79,7 @@ impl<const N: usize> Piece<N> {
     /// Looks for a line end with a CR behind it, in blocks of 64 bytes and one branch each: the verifier follows every branch.
     /// A head whose lines end in bare LF is not found; more of it is copied than need be, and the agent's parser sees its
     /// end. Apart, for its registers.
-    #[inline(never)]
+    #[inline(always)]
     pub fn head_end(self) -> usize {
         let mut from = 0;
         while from < N && from < self.len {
@@ -96,6 +96,9 @@ impl<const N: usize> Piece<N> {
                 let lowest = map.isolate_lowest_one();
                 // LF, CR, LF.
                 let end = from + ones(lowest.wrapping_sub(1)) as usize + 3;
+                // SAFETY: the payload stands right behind the header, which is not written yet.
+                let header = unsafe { self.at.sub(ChunkHeader::LEN).cast_mut() };
+                let end = forget(header, end as u64) as usize;
                 return if end <= self.len { end } else { 0 };
             }
             from += 64;

@@ -200,7 +200,7 @@ fn output<T>(record: &T, size: u64) -> Option<()> {
 }
 
 /// Tells once of a connection, before its first chunk. Apart, for its stack.
-#[inline(never)]
+#[inline(always)]
 pub fn introduce<A: Access>(socket: &Socket, state: &mut ConnState) {
     state.flags |= state_flags::OPENED;
     if state.connect_time != 0 {

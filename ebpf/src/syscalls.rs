@@ -107,24 +107,15 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exit(registers: &Registers, result: u64) -> Option<()> {
+    // recvmmsg, sendmmsg, preadv2 and pwritev2 are not looked at: their bytes show as a gap at the next call.
+    let spliced = registers.nr == nr::SPLICE;
     let bit = registers.bit();
-    if bit & nr::READS != 0 {
-        return transfer(registers, result, Direction::Read);
+    if bit & (nr::READS | nr::WRITES) == 0 && !spliced {
+        return None;
     }
-    if bit & nr::WRITES != 0 {
-        return transfer(registers, result, Direction::Write);
-    }
-    match registers.nr {
-        nr::SPLICE => splice(registers, result),
-        // Their buffers are not looked for: the bytes count by the kernel's own positions, at the next call.
-        nr::RECVMMSG | nr::PREADV2 | nr::SENDMMSG | nr::PWRITEV2 => None,
-        _ => None,
-    }
-}
-
-#[inline(always)]
-fn transfer(registers: &Registers, result: u64, direction: Direction) -> Option<()> {
-    if excluded() {
+    // The filter comes before the walk, which costs ten times as much.
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if processes::judge(tgid) == Verdict::Drop {
         return None;
     }
     let message_flags = match registers.nr {
@@ -135,41 +126,23 @@ fn transfer(registers: &Registers, result: u64, direction: Direction) -> Option<
     if message_flags & NOT_CONSUMED != 0 {
         return None;
     }
-    let sock = socket(registers.first)?;
-    let source = if message_flags & MSG_TRUNC != 0 { Source::NONE } else { registers.source(direction) };
-    walked(&Moved { sock, direction, length: result as u32, source })
-}
-
-/// splice(fd_in, off_in, fd_out, ...): a socket to a pipe, or a pipe to a socket.
-#[inline(always)]
-fn splice(registers: &Registers, result: u64) -> Option<()> {
-    if excluded() {
-        return None;
-    }
-    let length = result as u32;
-    let source = Source::NONE;
-    match socket(registers.first) {
-        Some(sock) => walked(&Moved { sock, direction: Direction::Read, length, source }),
-        None => {
-            walked(&Moved { sock: socket(registers.third)?, direction: Direction::Write, length, source })
+    // splice(fd_in, off_in, fd_out, ...): a socket to a pipe, or a pipe to a socket.
+    let mut reads = bit & nr::READS != 0 || spliced;
+    let sock = match socket(registers.first) {
+        Some(sock) => sock,
+        None if spliced => {
+            reads = false;
+            socket(registers.third)?
         }
-    }
-}
-
-/// The filter comes before the walk, which costs ten times as much.
-#[inline(always)]
-fn excluded() -> bool {
-    processes::judge((bpf_get_current_pid_tgid() >> 32) as u32) == Verdict::Drop
-}
-
-/// One copy of the code for every call that leads here: it is large.
-#[inline(never)]
-fn walked(call: &Moved) -> Option<()> {
-    moved::<Walked>(call)
+        None => return None,
+    };
+    let direction = if reads { Direction::Read } else { Direction::Write };
+    let source = if message_flags & MSG_TRUNC != 0 { Source::NONE } else { registers.source(direction) };
+    moved::<Walked>(&Moved { sock, direction, length: result as u32, source })
 }
 
 /// The socket behind a descriptor of the calling task.
-#[inline(never)]
+#[inline(always)]
 fn socket(descriptor: u64) -> Option<Kernel> {
     const S_IFMT: u16 = 0o170_000;
     const S_IFSOCK: u16 = 0o140_000;

@@ -200,7 +200,8 @@ impl Connection {
         let mut body = 0;
         loop {
             let line = self.read_line(piece)?;
-            let size = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+            let size = line.split(';').next().unwrap_or(&line).trim();
+            let size = u64::from_str_radix(size, 16).map_err(io::Error::other)?;
             if size == 0 {
                 while !self.read_line(piece)?.trim().is_empty() {}
                 return Ok(body);

@@ -210,12 +210,12 @@ fn chain<E: std::error::Error>(error: E) -> String {
     text
 }
 
-/// The verifier's log is for those who work on the programs (`SONDE_VERIFIER_LOG=1`): with it, a refused program is verified
-/// again and again until its log fits.
+/// The verifier's log is for those who work on the programs: `SONDE_VERIFIER_LOG=1` for why one is refused, `all` for every
+/// step. With it, a program is verified again and again until its log fits.
 fn log_level() -> aya::VerifierLogLevel {
-    if std::env::var_os("SONDE_VERIFIER_LOG").is_some() {
-        aya::VerifierLogLevel::default()
-    } else {
-        aya::VerifierLogLevel::DISABLE
+    match std::env::var("SONDE_VERIFIER_LOG").as_deref() {
+        Ok("all") => aya::VerifierLogLevel::VERBOSE,
+        Ok(_) => aya::VerifierLogLevel::default(),
+        Err(_) => aya::VerifierLogLevel::DISABLE,
     }
 }
