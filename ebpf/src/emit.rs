@@ -235,9 +235,9 @@ impl Call<'_> {
         let Some(record) = self.reserve(size) else { return Next::Stop };
         // SAFETY: the record is as large as header and `N` together.
         let payload = unsafe { record.add(ChunkHeader::LEN) };
-        let len = bounded(len, N as u64);
         // SAFETY: at most `N` bytes into the payload; the helper checks the address of the process.
-        let failed = unsafe { bpf_probe_read_user(payload.cast(), len as u32, base as *const _) };
+        let failed =
+            unsafe { bpf_probe_read_user(payload.cast(), bounded(len, N as u64) as u32, base as *const _) };
         if failed != 0 {
             cold_path();
             // SAFETY: reserved above, given back once.
@@ -245,6 +245,8 @@ impl Call<'_> {
             let _ = self.unreadable::<A>();
             return Next::Stop;
         }
+        // Bounded anew, as in `peek`.
+        let len = bounded(len, N as u64);
         let piece = Piece::<N> { at: payload, len: len as usize };
         let whole = len as u32 == self.length;
         let more = self.state.head_left > 0 && consume(self.state, piece, first, whole);
@@ -363,12 +365,19 @@ impl Call<'_> {
 #[inline(always)]
 fn peek(base: u64, len: u64) -> (Start, [u64; 2], u32) {
     let mut first = [0_u64; 2];
-    let len = bounded(len, sniff::LOOK as u64);
     // SAFETY: at most the array's size; the helper checks the address.
-    let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), len as u32, base as *const _) };
+    let failed = unsafe {
+        bpf_probe_read_user(
+            first.as_mut_ptr().cast(),
+            bounded(len, sniff::LOOK as u64) as u32,
+            base as *const _,
+        )
+    };
     if failed != 0 {
         return (Start::Other, first, 0);
     }
+    // Bounded anew: on 5.10 the verifier forgets the bounds of a number that is kept on the stack.
+    let len = bounded(len, sniff::LOOK as u64);
     (sniff::http1(&first, len as usize), first, len as u32)
 }
 

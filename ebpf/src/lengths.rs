@@ -15,6 +15,7 @@ use crate::user::Source;
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
+#[inline(always)]
 pub fn sent(ctx: BtfTracePointContext) -> i32 {
     let _ = length(&ctx, Direction::Write);
     0
@@ -22,6 +23,7 @@ pub fn sent(ctx: BtfTracePointContext) -> i32 {
 
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_recv_length")]
+#[inline(always)]
 pub fn received(ctx: BtfTracePointContext) -> i32 {
     let _ = length(&ctx, Direction::Read);
     0

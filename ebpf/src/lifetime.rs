@@ -28,6 +28,7 @@ const TCP_LAST_ACK: i32 = 9;
 
 /// `inet_sock_set_state(const struct sock *sk, int oldstate, int newstate)` beside the `lengths` family.
 #[btf_tracepoint(function = "inet_sock_set_state")]
+#[inline(always)]
 pub fn set_state_typed(ctx: BtfTracePointContext) -> i32 {
     let _ = set_state::<Typed>(ctx.arg(0), ctx.arg(2));
     0
@@ -35,6 +36,7 @@ pub fn set_state_typed(ctx: BtfTracePointContext) -> i32 {
 
 /// The same beside the `syscalls` family.
 #[btf_tracepoint(function = "inet_sock_set_state")]
+#[inline(always)]
 pub fn set_state_walked(ctx: BtfTracePointContext) -> i32 {
     let sock: Kernel = ctx.arg(0);
     let new_state = ctx.arg(2);

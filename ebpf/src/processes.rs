@@ -49,6 +49,7 @@ pub fn announce(tgid: u32) -> u16 {
 
 /// The id is free again once its leader is gone.
 #[btf_tracepoint(function = "sched_process_exit")]
+#[inline(always)]
 pub fn process_exit(_: BtfTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
     if id as u32 == (id >> 32) as u32 {
@@ -59,6 +60,7 @@ pub fn process_exit(_: BtfTracePointContext) -> i32 {
 
 /// Another program runs under the id.
 #[btf_tracepoint(function = "sched_process_exec")]
+#[inline(always)]
 pub fn process_exec(_: BtfTracePointContext) -> i32 {
     forget((bpf_get_current_pid_tgid() >> 32) as u32);
     0

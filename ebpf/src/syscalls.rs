@@ -97,6 +97,7 @@ impl Registers {
 
 /// `sys_exit(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
+#[inline(always)]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let result = ctx.arg::<i64>(1);
     if result >= 0 {
