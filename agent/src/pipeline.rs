@@ -31,6 +31,8 @@ pub struct Pipeline {
     clock: Clock,
     counters: Arc<Counters>,
     rechecks: VecDeque<(Nanos, u32)>,
+    /// Processes about which something else was found out since the last [`Pipeline::recheck`].
+    changed: Vec<Arc<Process>>,
     events: Vec<Event>,
     finished: Vec<Finished>,
     spans: Vec<Item>,
@@ -57,6 +59,7 @@ impl Pipeline {
             clock,
             counters,
             rechecks: VecDeque::new(),
+            changed: Vec::new(),
             events: Vec::new(),
             finished: Vec::new(),
             spans: Vec::new(),
@@ -131,7 +134,7 @@ impl Pipeline {
 
     /// Looks again at processes whose time has come; those that turn out otherwise are returned.
     pub fn recheck(&mut self, now: Nanos) -> Vec<Arc<Process>> {
-        let mut changed = Vec::new();
+        let mut changed = std::mem::take(&mut self.changed);
         // Not in order of time, but each at its time or a little later, which is all that is wanted.
         while let Some((due, tgid)) = self.rechecks.front().copied() {
             if due > now {
@@ -169,7 +172,7 @@ impl Pipeline {
     fn build(&mut self) {
         for finished in self.finished.drain(..) {
             if is_own_export(&finished) {
-                self.processes.exclude_backend(finished.tgid);
+                self.changed.extend(self.processes.exclude_backend(finished.tgid));
                 continue;
             }
             let process = match self.processes.known(finished.tgid) {

@@ -16,6 +16,9 @@ pub type Kernel = *const u8;
 
 /// How a hook family reads what a socket pointer leads to, and where it keeps a socket's state.
 pub trait Access {
+    /// State is found by the socket's address, which may be another socket's by now.
+    const BY_ADDRESS: bool;
+
     /// Reads a member. Memory that is gone reads as zero.
     ///
     /// # Safety
@@ -39,6 +42,8 @@ pub trait Access {
 pub struct Typed;
 
 impl Access for Typed {
+    const BY_ADDRESS: bool = false;
+
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(base: Kernel, offset: u32) -> T {
         // SAFETY: the verifier knows the type behind `base` and turns the load into one that survives a fault.
@@ -86,6 +91,8 @@ fn storage(sock: Kernel, flags: u64) -> Option<*mut ConnState> {
 pub struct Walked;
 
 impl Access for Walked {
+    const BY_ADDRESS: bool = true;
+
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(base: Kernel, offset: u32) -> T {
         // SAFETY: the helper checks the address.

@@ -70,6 +70,10 @@ pub fn moved<A: Access>(call: &Moved) -> Option<()> {
     // SAFETY: points into a map value that lives as long as this program runs. Another processor may change it between
     // two reads: each field is judged by itself, and a lost change costs a few bytes copied too many or too few.
     let state = unsafe { &mut *state };
+    if A::BY_ADDRESS && socket.is_replaced::<A>(state) {
+        // Nobody tells when a unix socket goes.
+        *state = ConnState::default();
+    }
     let changed = state.last_direction != call.direction as u8 + 1;
     if state.mode == mode::OFF || (state.mode == mode::UNKNOWN && skips_unknown(state, call, changed)) {
         // Unix streams are counted by us alone, whether their bytes are of interest or not.
@@ -162,9 +166,10 @@ impl Call<'_> {
         }
         let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
         if self.state.head_left == 0 {
-            match recognise(self.state, peek(base, len)) {
+            let (start, first, seen) = peek(base, len);
+            match recognise(self.state, start) {
                 Copy::Nothing => return None,
-                Copy::Length => return self.send_rest::<A>(),
+                Copy::Length => return self.send_opening::<A>(first, seen),
                 Copy::Payload => {}
             }
             if self.state.flags & state_flags::OPENED == 0 {
@@ -263,6 +268,17 @@ impl Call<'_> {
         Next::More
     }
 
+    /// Sends a call of a body: its length, and the bytes that were looked at, since a chunk's size may be among them.
+    #[inline(always)]
+    fn send_opening<A: Access>(&mut self, first: [u64; 2], seen: u32) -> Option<()> {
+        const SIZE: u64 = (ChunkHeader::LEN + sniff::LOOK) as u64;
+        let record = self.reserve(SIZE)?;
+        // SAFETY: the record has room for a header and these bytes, and is aligned to eight.
+        unsafe { record.add(ChunkHeader::LEN).cast::<[u64; 2]>().write(first) };
+        self.submit::<A>(record, SIZE, seen);
+        Some(())
+    }
+
     /// Sends what is left of the call as a length.
     #[inline(always)]
     fn send_rest<A: Access>(&mut self) -> Option<()> {
@@ -343,14 +359,17 @@ impl Call<'_> {
     }
 }
 
-/// Looks at the first bytes of a call, in the memory of the process.
+/// Looks at the first bytes of a call, in the memory of the process: what they say, the bytes, and how many there are.
 #[inline(always)]
-fn peek(base: u64, len: u64) -> Start {
+fn peek(base: u64, len: u64) -> (Start, [u64; 2], u32) {
     let mut first = [0_u64; 2];
     let len = bounded(len, sniff::LOOK as u64);
     // SAFETY: at most the array's size; the helper checks the address.
     let failed = unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), len as u32, base as *const _) };
-    if failed != 0 { Start::Other } else { sniff::http1(&first, len as usize) }
+    if failed != 0 {
+        return (Start::Other, first, 0);
+    }
+    (sniff::http1(&first, len as usize), first, len as u32)
 }
 
 /// What of a call is worth sending.

@@ -1,7 +1,7 @@
 //! What `run` and `record` share: programs attached, the ring read on a thread of its own, ended by a signal.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::discover::{Decision, Process, Processes};
 use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
-use crate::probe::{Probes, Ring, Settings};
+use crate::probe::{ProbeError, Probes, Ring, Settings};
 use crate::telemetry::Counters;
 
 /// The reader comes by itself after this time while there is something to read: the bound on the delay of a record.
@@ -60,8 +60,8 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Finds out what the kernel can, and attaches.
-    pub(super) fn attach(
+    /// Finds out what the kernel can, and loads what it will run.
+    pub(super) fn load(
         targets: &Targets,
         hooks: HookChoice,
         counters: Arc<Counters>,
@@ -76,15 +76,8 @@ impl Live {
             pid_max: features.pid_max,
         };
         let ports = targets.ports.ranges().iter().flat_map(|&(low, high)| low..=high).collect();
-        let (probes, ring) = Probes::attach(&types, &Settings { family, selection, ports })?;
+        let (probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;
         drop(types);
-        for attached in probes.attached.iter().filter(|attached| attached.failure.is_some()) {
-            let why = attached.failure.as_deref().unwrap_or_default();
-            warn!(
-                program = attached.program,
-                why, "a program is not attached; what it would tell is missing"
-            );
-        }
         probes.processes.set(std::process::id(), ProcessState::Excluded);
         let clock = Clock::sample();
         let processes = Processes::new(targets.clone(), host);
@@ -112,14 +105,19 @@ impl Live {
             .map_err(system("cannot wait for signals"))?;
         let ending = Arc::new(AtomicBool::new(false));
         let hooks = self.family.name();
+        let (attached, when_attached) = mpsc::sync_channel(1);
         let reader = Reader { live: self, tap, ending: Arc::clone(&ending), next_housekeeping: 0 };
         let _guard = runtime.enter();
         let mut signals = Signals::new().map_err(system("cannot wait for signals"))?;
         let reader = thread::Builder::new()
             .name("sonde-reader".into())
-            .spawn(move || reader.run())
+            .spawn(move || reader.run(&attached))
             .map_err(system("cannot start a thread"))?;
-        info!(hooks, "sonde is observing");
+        match when_attached.recv() {
+            Ok(Ok(())) => info!(hooks, "sonde is observing"),
+            Ok(Err(why)) => return Err(why.into()),
+            Err(_) => return Err(reader_failed()),
+        }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         runtime.block_on(signals.next());
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -132,10 +130,14 @@ impl Live {
                 std::process::exit(130);
             })
             .map_err(system("cannot start a thread"))?;
-        reader.join().map_err(|_| Failure::System {
-            what: "the reader of the ring failed (please report)",
-            source: std::io::Error::other("panic"),
-        })
+        reader.join().map_err(|_| reader_failed())
+    }
+}
+
+fn reader_failed() -> Failure {
+    Failure::System {
+        what: "the reader of the ring failed (please report)",
+        source: std::io::Error::other("panic"),
     }
 }
 
@@ -182,9 +184,24 @@ struct Reader<T> {
 }
 
 impl<T: Tap> Reader<T> {
-    fn run(mut self) -> T {
+    /// Attaches, says how that went, and reads until the end is asked for. From the first program on the ring fills, so it is
+    /// read at once.
+    fn run(mut self, attached: &mpsc::SyncSender<Result<(), ProbeError>>) -> T {
         let mut wait = BUSY_WAIT;
         self.tap.clock(self.live.clock);
+        if let Err(why) = self.live.probes.attach() {
+            let _ = attached.send(Err(why));
+            return self.tap;
+        }
+        for attached in self.live.probes.attached.iter().filter(|attached| attached.failure.is_some()) {
+            let why = attached.failure.as_deref().unwrap_or_default();
+            warn!(
+                program = attached.program,
+                why, "a program is not attached; what it would tell is missing"
+            );
+        }
+        self.drain();
+        let _ = attached.send(Ok(()));
         loop {
             let ending = self.ending.load(Ordering::Relaxed);
             if !ending {

@@ -22,7 +22,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         warn!("{warning}");
     }
     let counters = Arc::new(Counters::default());
-    let live = Live::attach(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
+    let live = Live::load(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
     let outputs = Outputs::start(&resolved.outputs, &counters)?;
     let Export(outputs) = live.run(Export(outputs))?;
     outputs.shutdown(Instant::now() + resolved.outputs.batching.timeout);

@@ -21,7 +21,7 @@ use crate::telemetry::{Counters, Summary};
 pub(super) fn run(args: &RecordArgs) -> Result<(), Failure> {
     consent(args)?;
     let counters = Arc::new(Counters::default());
-    let live = Live::attach(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
+    let live = Live::load(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
     let header = Header {
         sonde: env!("CARGO_PKG_VERSION").into(),
         kernel: live.kernel.clone(),

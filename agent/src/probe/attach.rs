@@ -53,18 +53,20 @@ pub struct Attached {
     pub program: &'static str,
     /// Where it is attached.
     pub tracepoint: Tracepoint,
+    /// Nothing can be observed without it.
+    pub needed: bool,
     /// `None`: it runs.
     pub failure: Option<String>,
 }
 
 /// Programs at work. Dropping it detaches them.
 pub struct Probes {
-    /// What was attached.
+    /// What was loaded, then attached.
     pub attached: Vec<Attached>,
     /// What the agent decided about each process.
     pub processes: ProcessStates,
     counters: PerCpuArray<MapData, u64>,
-    _programs: Ebpf,
+    programs: Ebpf,
 }
 
 impl std::fmt::Debug for Probes {
@@ -84,12 +86,13 @@ unsafe impl Pod for Plain<Offsets> {}
 unsafe impl Pod for Plain<Selection> {}
 
 impl Probes {
-    /// Loads and attaches. The ring is returned apart, since another thread reads it.
+    /// Loads everything and attaches nothing yet: the verifier takes its time, and what is attached in between fills the ring.
+    /// The ring is returned apart, since another thread reads it.
     ///
     /// # Errors
-    /// Where the calls themselves cannot be hooked. A program beside them that fails is reported in `attached` and what
-    /// it would have told is missing.
-    pub fn attach(types: &KernelTypes, settings: &Settings) -> Result<(Self, Ring), ProbeError> {
+    /// Where the programs for the calls themselves cannot be loaded. One beside them that fails is reported in `attached`,
+    /// and what it would have told is missing.
+    pub fn load(types: &KernelTypes, settings: &Settings) -> Result<(Self, Ring), ProbeError> {
         if OBJECT.is_empty() {
             return Err(ProbeError::NoObject);
         }
@@ -97,31 +100,67 @@ impl Probes {
         let selection = Plain(settings.selection);
         // Only the tracepoints' types are wanted of the kernel's BTF: a small one in its place saves 30 MB.
         let btf = Btf::parse(&synthetic::tracepoints(types), Endianness::default())
-            .map_err(load("kernel types"))?;
-        let mut programs = EbpfLoader::new()
+            .map_err(wrap("kernel types"))?;
+        let mut loader = EbpfLoader::new();
+        loader
             .verifier_log_level(log_level())
-            .btf(&btf)
             .override_global("OFFSETS", &offsets, true)
             .override_global("SELECTION", &selection, true)
-            .map_max_entries("PROCESSES", settings.selection.pid_max.div_ceil(PROCESSES_PER_PAGE))
-            .load(OBJECT)
-            .map_err(load("kernel programs"))?;
+            .map_max_entries("PROCESSES", settings.selection.pid_max.div_ceil(PROCESSES_PER_PAGE));
+        if settings.family == HookFamily::Lengths {
+            // Its state is in socket storage.
+            loader.map_max_entries("CONNS", 1);
+        }
+        let mut programs = loader.load(OBJECT).map_err(wrap("kernel programs"))?;
         select_ports(&mut programs, &settings.ports)?;
         let ring = Ring::new(take_map(&mut programs, "RING")?)?;
         let processes =
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
         let counters =
-            PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(load("map COUNTERS"))?;
-        let mut attached = Vec::new();
+            PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(wrap("map COUNTERS"))?;
+        let mut probes = Self { attached: Vec::new(), processes, counters, programs };
         for (program, tracepoint, needed) in wanted(settings.family) {
-            let failure = attach(&mut programs, program, tracepoint, &btf).err();
-            if let (Some(why), true) = (&failure, needed) {
-                let what = format!("program {program} at tracepoint {}", tracepoint.name()).into();
-                return Err(ProbeError::Load { what, why: why.clone() });
-            }
-            attached.push(Attached { program, tracepoint, failure });
+            let outcome = probes
+                .program(program)
+                .and_then(|loaded| loaded.load(tracepoint.name(), &btf).map_err(chain));
+            probes.note(program, tracepoint, needed, outcome)?;
         }
-        Ok((Self { attached, processes, counters, _programs: programs }, ring))
+        Ok((probes, ring))
+    }
+
+    /// Attaches what was loaded.
+    ///
+    /// # Errors
+    /// As in [`Self::load`].
+    pub fn attach(&mut self) -> Result<(), ProbeError> {
+        for Attached { program, tracepoint, needed, failure } in std::mem::take(&mut self.attached) {
+            let outcome = match failure {
+                Some(why) => Err(why),
+                None => self.program(program).and_then(|loaded| loaded.attach().map(drop).map_err(chain)),
+            };
+            self.note(program, tracepoint, needed, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut BtfTracePoint, String> {
+        self.programs.program_mut(name).ok_or("not in the object")?.try_into().map_err(chain)
+    }
+
+    fn note(
+        &mut self,
+        program: &'static str,
+        tracepoint: Tracepoint,
+        needed: bool,
+        outcome: Result<(), String>,
+    ) -> Result<(), ProbeError> {
+        let failure = outcome.err();
+        if let (Some(why), true) = (&failure, needed) {
+            let what = format!("program {program} at tracepoint {}", tracepoint.name()).into();
+            return Err(ProbeError::Load { what, why: why.clone() });
+        }
+        self.attached.push(Attached { program, tracepoint, needed, failure });
+        Ok(())
     }
 
     /// Takes over what the kernel side counted.
@@ -164,24 +203,16 @@ fn wanted(family: HookFamily) -> Vec<(&'static str, Tracepoint, bool)> {
     wanted
 }
 
-fn attach(programs: &mut Ebpf, name: &str, tracepoint: Tracepoint, btf: &Btf) -> Result<(), String> {
-    let program = programs.program_mut(name).ok_or("not in the object")?;
-    let program: &mut BtfTracePoint = program.try_into().map_err(chain)?;
-    program.load(tracepoint.name(), btf).map_err(chain)?;
-    program.attach().map_err(chain)?;
-    Ok(())
-}
-
 fn select_ports(programs: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
     // Borrowed, not taken: the programs hold its descriptor, which must stay open until they are loaded.
     let map = programs.map_mut("PORTS").ok_or_else(|| missing("PORTS"))?;
-    let mut map: Array<_, u64> = Array::try_from(map).map_err(load("map PORTS"))?;
+    let mut map: Array<_, u64> = Array::try_from(map).map_err(wrap("map PORTS"))?;
     let mut words = std::collections::BTreeMap::<u32, u64>::new();
     for port in ports {
         *words.entry(u32::from(port >> 6)).or_default() |= 1 << (port & 63);
     }
     for (index, word) in words {
-        map.set(index, &word, 0).map_err(load("map PORTS"))?;
+        map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
     }
     Ok(())
 }
@@ -195,7 +226,7 @@ fn missing(name: &'static str) -> ProbeError {
 }
 
 /// Wraps an error of aya's with what was being done.
-pub(super) fn load<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> ProbeError {
+pub(super) fn wrap<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> ProbeError {
     move |why| ProbeError::Load { what: what.into(), why: chain(why) }
 }
 

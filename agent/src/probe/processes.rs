@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use aya::maps::{Map, MapData};
 use sonde_abi::ProcessState;
 
-use super::attach::{ProbeError, load};
+use super::attach::{ProbeError, wrap};
 
 /// The states, mapped. Each is one byte and written whole, so no lock is needed beside the kernel programs.
 pub struct ProcessStates {
@@ -22,7 +22,7 @@ impl ProcessStates {
             return Err(ProbeError::Load { what: "map PROCESSES".into(), why: "not an array".into() });
         };
         let len = (pid_max.div_ceil(4096) as usize) * 4096;
-        let states = mmap(map.fd().as_fd().as_raw_fd(), len).map_err(load("mapping of PROCESSES"))?;
+        let states = mmap(map.fd().as_fd().as_raw_fd(), len).map_err(wrap("mapping of PROCESSES"))?;
         Ok(Self { states, len, _map: map })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, RingBuf};
 
-use super::attach::{ProbeError, load};
+use super::attach::{ProbeError, wrap};
 
 /// The consumer's end. The kernel side wakes it when much waits; for little it comes by itself now and then.
 pub struct Ring {
@@ -14,7 +14,7 @@ pub struct Ring {
 
 impl Ring {
     pub(super) fn new(map: Map) -> Result<Self, ProbeError> {
-        Ok(Self { ring: RingBuf::try_from(map).map_err(load("map RING"))? })
+        Ok(Self { ring: RingBuf::try_from(map).map_err(wrap("map RING"))? })
     }
 
     /// Hands every waiting record to `take`, `most` at a time; how many there were.

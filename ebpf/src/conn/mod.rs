@@ -80,6 +80,15 @@ impl Socket {
         unsafe { A::load::<u8>(self.sock, offset!(sk_shutdown)) & RCV_SHUTDOWN != 0 }
     }
 
+    /// Whether the state is that of another socket that stood at the same address. TCP sockets take theirs along when they
+    /// close; unix sockets are told apart by their inode.
+    #[inline(always)]
+    pub fn is_replaced<A: Access>(&self, state: &ConnState) -> bool {
+        state.flags & state_flags::NAMED != 0
+            && self.is_unix::<A>()
+            && state.first_local != inode::<A>(self.sock)
+    }
+
     /// Where in the stream a chunk stands. Names the connection first, if this is its first chunk.
     #[inline(always)]
     pub fn place<A: Access>(&self, state: &mut ConnState, chunk: &Extent) -> Option<Place> {
