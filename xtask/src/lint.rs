@@ -29,7 +29,9 @@ fn lint() -> Result<()> {
     let tools = setup::tools()?;
     step("formatting", || {
         check(toolchain::cargo().args(["fmt", "--all", "--check"]))?;
-        check(toolchain::cargo().current_dir(workspace::root().join("ebpf")).args(["fmt", "--check"]))
+        ["ebpf", "tests/fuzz"].iter().try_for_each(|workspace| {
+            check(toolchain::cargo().current_dir(workspace::root().join(workspace)).args(["fmt", "--check"]))
+        })
     })?;
     // The agent embeds the object, so that even looking at the agent needs it.
     step("kernel programs", || build::bpf(&tools, false))?;

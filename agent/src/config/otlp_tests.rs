@@ -1,3 +1,5 @@
+//! The exporter's variables as the specification reads them.
+
 use super::*;
 
 fn reading<T>(variables: &[(&str, &str)], read: impl Fn(&mut Reading<'_>) -> T) -> (T, Vec<String>) {

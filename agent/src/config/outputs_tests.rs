@@ -1,3 +1,5 @@
+//! Where spans go: flags, environment and defaults against each other.
+
 use clap::Parser;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Processes of a made-up `/proc`, and of the real one.
+
 use super::tree::{Fake, Tree};
 use super::*;
 

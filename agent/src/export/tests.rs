@@ -1,3 +1,5 @@
+//! All outputs together: one span to each of them, and what becomes of it when one is full or gone.
+
 use std::fs::File;
 use std::io::{PipeReader, Read};
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+//! Recordings there and back, whole, cut and damaged.
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -8,7 +8,9 @@ use sonde::kernel::synthetic;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(btf) = Btf::parse(bytes) else { return };
-    for id in btf.find(&[(Sort::Struct, "sock"), (Sort::Typedef, "btf_trace_sys_exit"), (Sort::Function, "f")]) {
+    for id in
+        btf.find(&[(Sort::Struct, "sock"), (Sort::Typedef, "btf_trace_sys_exit"), (Sort::Function, "f")])
+    {
         assert!(id.is_none_or(|id| (1..=btf.count()).contains(&id)));
     }
     for id in (0..=btf.count().min(64)).chain([u32::MAX]) {

@@ -1,3 +1,5 @@
+//! What a service is called: command lines, units and declarations as they are found in the wild.
+
 use super::super::proc::ProcFs;
 use super::super::runtime;
 use super::super::tree::{Fake, Tree};

@@ -1,3 +1,5 @@
+//! The console's lines and tables, plain and coloured.
+
 use super::*;
 use crate::export::batch::{Item, pieces};
 use crate::export::fixtures::{EPOCH, attribute, placed, resource, span};

@@ -1,3 +1,5 @@
+//! What is said of kernels and privileges that Sonde may meet.
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

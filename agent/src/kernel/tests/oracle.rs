@@ -1,3 +1,5 @@
+//! The BTF reader on the kernel that runs here, against what other tools read.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

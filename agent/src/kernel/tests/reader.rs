@@ -1,3 +1,5 @@
+//! The BTF reader on types made here.
+
 use proptest::prelude::*;
 
 use super::super::btf::{Btf, BtfError, Member, NoMember, Sort};

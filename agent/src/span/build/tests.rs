@@ -1,3 +1,5 @@
+//! Exchanges and the spans that become of them.
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 

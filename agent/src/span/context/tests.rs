@@ -1,3 +1,5 @@
+//! Context headers: what the W3C asks for, case by case.
+
 use proptest::prelude::{any, prop, proptest};
 
 use super::{BAGGAGE_BYTES, BAGGAGE_MEMBERS, STATE_CHARS, baggage, parse, traceparent, tracestate};

@@ -1,3 +1,5 @@
+//! HTTP exchanges as the semantic conventions name them.
+
 use super::{Host, Target, forwarded, full_url, ip_text, redact};
 
 #[test]

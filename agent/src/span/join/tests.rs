@@ -1,3 +1,5 @@
+//! The two ends of an exchange, in either order.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

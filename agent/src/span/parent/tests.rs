@@ -1,3 +1,5 @@
+//! Which evidence decides about a parent.
+
 use super::{Evidence, Served, TOLERANCE, Verdict, judge};
 use crate::conn::Stamp;
 use crate::proto::ExchangeId;
