@@ -3,6 +3,7 @@
 mod lab;
 mod measured;
 mod node;
+mod pipeline;
 mod server;
 
 use std::process::ExitCode;
@@ -11,14 +12,15 @@ use anyhow::bail;
 
 pub(crate) const COMMAND: crate::Command = crate::Command {
     name: "bench",
-    usage: "node|lab [--rounds N] [--seconds N] [--clients N] [--hooks FAMILY] [--sonde FILE] [--brief]",
-    about: "node: nginx under wrk with and without Sonde in turn on this machine; lab: the same on kernel 6.12, counting instructions.",
+    usage: "pipeline|node|lab [--rounds N] [--seconds N] [--clients N] [--hooks FAMILY] [--sonde FILE] [--brief]",
+    about: "pipeline: exchanges per second that the core does on one core; node: nginx under wrk with and without Sonde in turn on this machine; lab: the same on kernel 6.12, counting instructions.",
     run: |args| {
         let Some((name, rest)) = args.split_first() else {
             bail!("usage: cargo xtask bench {}", COMMAND.usage)
         };
         match name.as_str() {
             "node" => node::bench(rest)?,
+            "pipeline" => pipeline::bench(rest)?,
             "lab" => lab::bench(rest)?,
             other => bail!("no benchmark `{other}`: cargo xtask bench {}", COMMAND.usage),
         }

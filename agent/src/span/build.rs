@@ -15,6 +15,10 @@ pub const QUALITY: &str = "sonde.quality";
 /// What the parent rests on, where it is a guess.
 pub const CONFIDENCE: &str = "sonde.parent.confidence";
 
+/// Attributes that there is room for from the start: a usual HTTP span has up to 17. With room for many more, their memory is
+/// past the kilobyte up to which the allocator keeps freed pieces at hand.
+const ATTRIBUTES: usize = 18;
+
 /// Makes the span of an exchange of `process`.
 #[must_use]
 pub fn build(finished: Finished, clock: Clock, process: ProcessId) -> Span {
@@ -25,7 +29,7 @@ pub fn build(finished: Finished, clock: Clock, process: ProcessId) -> Span {
         Role::Client => SpanKind::Client,
     };
     let (failure, quality) = (exchange.failure.map(error_type), exchange.quality);
-    let mut attributes = Attributes(Vec::with_capacity(24));
+    let mut attributes = Attributes(Vec::with_capacity(ATTRIBUTES));
     let (name, error) = match exchange.call {
         Call::Http1(call) => {
             let opening = &exchange.opening;

@@ -42,10 +42,10 @@ pub(super) fn describe(
     let host =
         target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
     match kind {
-        SpanKind::Server => serve(&call, &target, &scheme, host.as_ref(), opening, attributes),
+        SpanKind::Server => serve(&call, &target, &scheme, host, opening, attributes),
         SpanKind::Client => {
-            let fallback = Host::of(&opening.ends.peer);
-            let host = host.as_ref().or(fallback.as_ref());
+            let host = host.or_else(|| Host::of(&opening.ends.peer));
+            let host = host.as_ref();
             let port = host.and_then(|host| host.port).or_else(|| {
                 if target.scheme.is_some() { default_port(&scheme) } else { port_of(&opening.ends.peer) }
             });
@@ -69,7 +69,7 @@ fn serve(
     call: &HttpCall,
     target: &Target<'_>,
     scheme: &str,
-    host: Option<&Host<'_>>,
+    host: Option<Host<'_>>,
     opening: &Opening,
     attributes: &mut Attributes,
 ) {
@@ -78,8 +78,8 @@ fn serve(
         attributes.text(key::URL_PATH, target.path.to_owned());
     }
     attributes.text_if(key::URL_QUERY, target.query.map(redact));
-    let fallback = Host::of(local);
-    let named = host.or(fallback.as_ref());
+    let named = host.or_else(|| Host::of(local));
+    let named = named.as_ref();
     // A proxy in front answers at the port of its own scheme; without one the port is the one that accepted.
     let port = named
         .and_then(|host| host.port)
@@ -167,7 +167,9 @@ impl<'a> Target<'a> {
         if method == "CONNECT" {
             return Self { scheme: None, authority: Some(target), path: "", query: None };
         }
-        let absolute = target.split_once("://").filter(|(scheme, _)| {
+        // Nearly all begin with their path: there is no scheme to look for.
+        let absolute = if target.starts_with('/') { None } else { target.split_once("://") };
+        let absolute = absolute.filter(|(scheme, _)| {
             !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
         });
         let (scheme, authority, rest) = match absolute {
