@@ -12,9 +12,7 @@ use aya_ebpf::helpers::generated::{
 };
 use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
-use sonde_abi::limits::{
-    HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES,
-};
+use sonde_abi::limits::{HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES};
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::{self, Start};
@@ -165,6 +163,7 @@ impl Call<'_> {
             return self.send_rest::<A>();
         }
         let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
+        let (base, len) = self.hide(base, len);
         if self.state.head_left == 0 {
             let (start, first, seen) = peek(base, len);
             match recognise(self.state, start) {
@@ -176,6 +175,7 @@ impl Call<'_> {
                 lifetime::introduce::<A>(&self.socket, self.state);
             }
         }
+        let (base, len) = self.hide(base, len);
         let next = if len <= SMALL_PIECE as u64 {
             self.send_piece::<A, SMALL_PIECE>(base, len, true)
         } else {
@@ -186,6 +186,20 @@ impl Call<'_> {
             self.send_pieces::<A>();
         }
         Some(())
+    }
+
+    /// Makes one of the many paths that lead here, for the verifier: what it knows of these numbers is all that they differ in.
+    #[inline(always)]
+    fn hide(&mut self, base: u64, len: u64) -> (u64, u64) {
+        let state = &*self.state;
+        self.length = hidden(state, u64::from(self.length)) as u32;
+        self.index = hidden(state, self.index);
+        self.skipped = hidden(state, self.skipped);
+        self.flags = hidden(state, u64::from(self.flags)) as u16;
+        self.position = hidden(state, self.position);
+        self.queued_us = hidden(state, u64::from(self.queued_us)) as u32;
+        self.source.count = hidden(state, self.source.count);
+        (hidden(state, base), hidden(state, len))
     }
 
     /// The buffer bytes under way, `None` past the last that can be read. An empty buffer before them is passed over.
@@ -206,7 +220,7 @@ impl Call<'_> {
     #[inline(always)]
     fn send_pieces<A: Access>(&mut self) {
         let mut piece = 0;
-        while piece < PIECES_PER_CALL {
+        while piece < A::PIECES {
             let Some((base, len)) = self.contiguous() else { break };
             let len = if len < LARGE_PIECE as u64 { len } else { LARGE_PIECE as u64 };
             match self.send_piece::<A, LARGE_PIECE>(base, len, false) {
@@ -359,6 +373,13 @@ impl Call<'_> {
             bpf_ringbuf_submit(record.cast(), u64::from(wake));
         }
     }
+}
+
+/// The same number, of which the verifier knows nothing.
+#[inline(always)]
+fn hidden(state: &ConnState, number: u64) -> u64 {
+    // SAFETY: a field of the state.
+    number ^ unsafe { core::ptr::read_volatile(&raw const state.nothing) }
 }
 
 /// Looks at the first bytes of a call, in the memory of the process: what they say, the bytes, and how many there are.
