@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sonde::config::PortSet;
+use sonde::config::{PortSet, Targets};
 use sonde::conn::{Connections, Limits};
-use sonde::discover::{Processes, Targets};
+use sonde::discover::Processes;
 use sonde::enrich::Host;
 use sonde::export::Outputs;
 use sonde::pipeline::Pipeline;
@@ -94,7 +94,7 @@ impl Staged {
         Self {
             connections: Connections::new(Limits::default(), counters),
             correlator,
-            clock: span::Clock { unix_offset: script.clock().unix(0) },
+            clock: script.clock(),
             processes: script.processes.iter().map(|process| process.id).collect(),
             costs: [Cost::default(); 5],
             counts: false,
@@ -135,7 +135,7 @@ impl Staged {
                 for finished in finished.drain(..) {
                     let process = stages.processes.iter().find(|process| process.tgid == finished.tgid);
                     let process = process.copied().unwrap_or(ProcessId { tgid: finished.tgid, started: 0 });
-                    spans.push(span::build(finished, &stages.clock, process));
+                    spans.push(span::build(finished, stages.clock, process));
                 }
             });
             made += spans.len() as u64;
