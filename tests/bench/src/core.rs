@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sonde::config::{PortSet, Targets};
+use sonde::config::PortSet;
+use sonde::config::Targets;
 use sonde::conn::{Connections, Limits};
 use sonde::discover::Processes;
 use sonde::enrich::Host;
