@@ -61,6 +61,17 @@ fn pipelined(server: &Server, calls: &mut Vec<Call>, count: usize) {
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn pipelined_requests() {
+    pipelines(&[2, 10]);
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn open_long_pipelines() {
+    pipelines(&[2, 40]);
+}
+
+/// So many requests at once on one connection, each of three servers.
+fn pipelines(counts: &[usize]) {
     let _gate = gate::enter();
     let locations = "rewrite ^/bytes/([0-9]+)/ /$1.txt break;";
     let nginx = servers::nginx("", locations, &Setting::default());
@@ -72,7 +83,7 @@ fn pipelined_requests() {
         for server in [servers::go(&Setting::default()), servers::hyper(&Setting::default())] {
             let agent = Run::ports(&[server.port, nginx.port]).hooks(&hooks).start();
             let mut calls = Vec::new();
-            for count in [2, 10, 40] {
+            for &count in counts {
                 pipelined(&server, &mut calls, count);
             }
             check(
@@ -84,8 +95,9 @@ fn pipelined_requests() {
         }
         let agent = Run::ports(&[nginx.port]).hooks(&hooks).start();
         let mut calls = Vec::new();
-        pipelined(&nginx, &mut calls, 2);
-        pipelined(&nginx, &mut calls, 40);
+        for &count in counts {
+            pipelined(&nginx, &mut calls, count);
+        }
         check(&format!("pipelined, nginx ({hooks})"), nginx.port, &calls, &agent.finish());
     }
 }
@@ -140,6 +152,16 @@ fn byte_by_byte() {
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn bodies_up_and_down() {
+    bodies(Report::chunked_sizes_elsewhere);
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn open_sizes_of_chunked_bodies() {
+    bodies(Report::default);
+}
+
+fn bodies(report: fn() -> Report) {
     let _gate = gate::enter();
     for hooks in gate::hook_families() {
         for server in [servers::go(&Setting::default()), servers::python(&Setting::default())] {
@@ -156,7 +178,7 @@ fn bodies_up_and_down() {
             }
             // Chunked up, with an extension and a trailer, in one write and in many.
             for pieces in [false, true] {
-                let path = format!("/echo/{}", fresh("u"));
+                let path = format!("/echo/chunked/{}", fresh("u"));
                 let start = now();
                 let text = connection.head("POST", &path, "Transfer-Encoding: chunked\r\n", 0)
                     + &format!("5\r\nhello\r\n1000\r\n{}\r\n0\r\nTrailer: t\r\n\r\n", "c".repeat(0x1000));
@@ -174,12 +196,10 @@ fn bodies_up_and_down() {
             // More than a megabyte makes curl ask first: 100 Continue, then the body.
             let plan = [Planned::post(format!("/echo/{}", fresh("u")), 1_500_000)];
             calls.extend(Client::Curl.run(&server.url(), 1, &plan));
-            check(
-                &format!("bodies, {} ({hooks})", server.process.name),
-                server.port,
-                &calls,
-                &agent.finish(),
-            );
+            let finished = agent.finish();
+            let mut report = report();
+            report.both_ends(server.port, &calls, &finished.spans);
+            report.check(&format!("bodies, {} ({hooks})", server.process.name), &finished.log);
         }
     }
 }
@@ -191,18 +211,7 @@ fn broken_off() {
     let server = servers::python(&Setting::default());
     let (listener, own_port) = listen();
     let agent = Run::ports(&[server.port, own_port]).start();
-    let ids: Vec<String> = (0..6).map(|_| fresh("x")).collect();
-
-    // The client gives up within the answer: by a reset, and by closing with bytes unread, which resets too.
-    let gone = [&ids[0], &ids[1]].map(|id| format!("/stream/30000000/{id}"));
-    for (path, abort) in gone.iter().zip([true, false]) {
-        let mut connection = Connection::to(server.port);
-        connection.write(connection.head("GET", path, "", 0).as_bytes()).expect("written");
-        connection.read_request_head().expect("the answer's head");
-        if abort {
-            connection.abort();
-        }
-    }
+    let ids: Vec<String> = (0..4).map(|_| fresh("x")).collect();
 
     // The server resets, closes, or stops within a body; or it answers before it has read the body.
     let handlers: Vec<Box<dyn FnOnce(Connection) + Send>> = vec![
@@ -227,13 +236,13 @@ fn broken_off() {
         }),
     ];
     let own = serve(listener, handlers);
-    for id in &ids[2..5] {
+    for id in &ids[..3] {
         let mut connection = Connection::to(own_port);
         connection.write(connection.head("GET", &format!("/own/{id}"), "", 0).as_bytes()).expect("written");
         connection.read_answer("GET", 4096).expect_err("it breaks off");
     }
     let mut connection = Connection::to(own_port);
-    let early = format!("/own/{}", ids[5]);
+    let early = format!("/own/{}", ids[3]);
     connection.write(connection.head("POST", &early, "", 500_000).as_bytes()).expect("written");
     connection.write(&[b'e'; 1000]).expect("written");
     let answer = connection.read_answer("POST", 4096).expect("an early answer");
@@ -243,18 +252,38 @@ fn broken_off() {
     let after = Connection::to(server.port).exchange("GET", &format!("/hello/{}", fresh("x")), "", b"");
     let finished = agent.finish();
 
-    for path in &gone {
-        broke(&finished, path, ("200", "closed"), &["connection_reset"]);
-    }
     let own = |id: &str| format!("/own/{id}");
-    broke(&finished, &own(&ids[2]), ("", "connection_reset"), &["closed", "connection_reset"]);
-    broke(&finished, &own(&ids[3]), ("", "closed"), &["closed"]);
-    broke(&finished, &own(&ids[4]), ("200", "closed"), &["closed"]);
+    broke(&finished, &own(&ids[0]), ("", "connection_reset"), &["closed", "connection_reset"]);
+    broke(&finished, &own(&ids[1]), ("", "closed"), &["closed"]);
+    broke(&finished, &own(&ids[2]), ("200", "closed"), &["closed"]);
     for kind in [Kind::Client, Kind::Server] {
         assert_eq!(one(&finished, kind, &early).attribute("http.response.status_code"), "413", "{kind:?}");
         assert_eq!(one(&finished, kind, &after.path).attribute("error.type"), "", "{kind:?}");
     }
-    assert_eq!(finished.spans.len(), 14, "{:#?}", finished.spans);
+    assert_eq!(finished.spans.len(), 10, "{:#?}", finished.spans);
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn open_client_gives_up_within_the_answer() {
+    let _gate = gate::enter();
+    let server = servers::python(&Setting::default());
+    let agent = Run::ports(&[server.port]).start();
+    // By a reset, and by closing with bytes unread, which resets too.
+    let gone = [(); 2].map(|()| format!("/stream/30000000/{}", fresh("x")));
+    for (path, abort) in gone.iter().zip([true, false]) {
+        let mut connection = Connection::to(server.port);
+        connection.write(connection.head("GET", path, "", 0).as_bytes()).expect("written");
+        connection.read_request_head().expect("the answer's head");
+        if abort {
+            connection.abort();
+        }
+    }
+    let finished = agent.finish();
+    for path in &gone {
+        broke(&finished, path, ("200", "closed"), &["connection_reset"]);
+    }
+    assert_eq!(finished.spans.len(), 4, "{:#?}", finished.spans);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn matrix(server: &Server, clients: &[Client], count: usize) {
             let mut calls = client.run(&server.url(), 1, &mixed(count / 3));
             calls.extend(client.run(&server.url(), 16, &mixed(count)));
             let finished = agent.finish();
-            let mut report = Report::default();
+            let mut report = Report::chunked_sizes_elsewhere();
             report.both_ends(server.port, &calls, &finished.spans);
             report.check(&format!("{client:?} -> {} ({hooks})", server.process.name), &finished.log);
         }
@@ -86,6 +86,37 @@ fn go_net_http() {
 fn rust_hyper() {
     let _gate = gate::enter();
     matrix(&servers::hyper(&Setting::default()), &[Client::Curl, Client::Node], 300);
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn open_sizes_of_chunked_bodies() {
+    let _gate = gate::enter();
+    let mut report = Report::default();
+    let setting = Setting::default();
+    for hooks in gate::hook_families() {
+        for server in [
+            servers::python(&setting),
+            servers::gunicorn("--worker-class sync --workers 2", &setting),
+            servers::gunicorn("--worker-class gthread --workers 1 --threads 16", &setting),
+            servers::uvicorn(&setting),
+            servers::node("http", &setting),
+            servers::node("express", &setting),
+            servers::java(16, "url", &setting),
+            servers::go(&setting),
+            servers::hyper(&setting),
+        ] {
+            let agent = Run::ports(&[server.port]).hooks(&hooks).start();
+            let plan: Vec<Planned> =
+                (0..40).map(|i| Planned::get(format!("/stream/{}/{}", 1 + i * 613, fresh("s")))).collect();
+            let calls = Client::Curl.run(&server.url(), 4, &plan);
+            let finished = agent.finish();
+            let before = report.count();
+            report.both_ends(server.port, &calls, &finished.spans);
+            println!("chunked, {} ({hooks}): {} differences", server.process.name, report.count() - before);
+        }
+    }
+    report.check("sizes of chunked bodies", "");
 }
 
 /// nginx serving files by sendfile: any size, HEAD, 304, 404, kept and closed connections.

@@ -1,10 +1,10 @@
 """Both ends of HTTP exchanges whose bytes move by every system call that moves bytes of a socket.
 
-    syscalls.py tcp|tcp6|unix ADDRESS
+    syscalls.py tcp|tcp6|unix ADDRESS [WITHOUT...]
 
 Says on standard output what it did, one JSON object per line. Each exchange is a POST of BODY bytes answered with ANSWER
 bytes; the way in the path is the one that moves the request out and the answer in at the client, and the request in and the
-answer out at the server.
+answer out at the server. WITHOUT are ways to leave out, as they stand in the paths: write/recv.
 """
 
 import ctypes
@@ -205,6 +205,7 @@ def serve(listener):
 FAMILY, ADDRESS = sys.argv[1], sys.argv[2]
 signal.alarm(60)  # a way that moves less than it should would leave both ends waiting
 WAYS = [(way, "recv") for way in WRITES] + [("send", way) for way in READS]
+WAYS = [way for way in WAYS if "/".join(way) not in sys.argv[3:]]
 if FAMILY == "unix":
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(ADDRESS)
