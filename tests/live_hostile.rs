@@ -70,22 +70,22 @@ fn hostile() -> Vec<Vec<u8>> {
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn garbage_in_both_directions() {
-    garbage(&["/truncated", "/two-spaces"]);
+    garbage(&["lengths".to_owned()], &["/truncated", "/two-spaces"]);
 }
 
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn open_garbage_without_any_span() {
-    garbage(&[]);
+    garbage(&gate::hook_families(), &[]);
 }
 
 /// Garbage makes no span but of these paths, and harms no other connection.
-fn garbage(but: &[&str]) {
+fn garbage(families: &[String], but: &[&str]) {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
     let (listener, port) = listen();
-    for hooks in gate::hook_families() {
-        let agent = Run::ports(&[server.port, port]).hooks(&hooks).start();
+    for hooks in families.iter().filter(|family| gate::hook_families().contains(family)) {
+        let agent = Run::ports(&[server.port, port]).hooks(hooks).start();
         let before = agent.process.resident();
         let inputs = hostile();
         let handlers = inputs.iter().rev().map(|answer| {

@@ -11,7 +11,7 @@ use sonde_tests::{Call, Kind, Run, apps, gate};
 fn open(hooks: &str, family: &str) -> &'static [&'static str] {
     match (hooks, family) {
         ("lengths", "unix") => {
-            &["sendmmsg/recv", "send/recvmmsg", "passed/recv", "nonblocking/recv", "send/nonblocking"]
+            &["sendmmsg/recv", "send/recvmmsg", "passed/recv", "send/splice", "send/nonblocking"]
         }
         ("lengths", _) => &["sendmmsg/recv", "send/recvmmsg", "send/splice"],
         (_, "unix") => &[
@@ -20,7 +20,7 @@ fn open(hooks: &str, family: &str) -> &'static [&'static str] {
             "dup/recv",
             "fork/recv",
             "passed/recv",
-            "nonblocking/recv",
+            "send/splice",
             "send/nonblocking",
         ],
         _ => &["sendmmsg/recv", "send/recvmmsg", "send/peek", "sendfile/recv"],
