@@ -20,11 +20,8 @@ pub const LARGE_PIECE: usize = 16 << 10;
 /// Bytes of one message's head that are copied at most. Past it the head is `truncated`.
 pub const HEAD_BYTES: u32 = 64 << 10;
 
-/// Records with payload that one call makes at most after its first: [`HEAD_BYTES`] in one buffer, or a few buffers.
-pub const PIECES_PER_CALL: u32 = 6;
-
-/// The same for the `syscalls` family, whose kernels verify less cleverly: a head of up to 33 KiB in one call.
-pub const PIECES_PER_CALL_WALKED: u32 = 2;
+/// Records with payload that one call makes at most after its first: [`HEAD_BYTES`] in one buffer.
+pub const PIECES_PER_CALL: u32 = 4;
 
 /// Payload bytes copied after a response's first chunk when that did not end at the end of its head: enough for a head
 /// that is written in many small pieces, little of a body.

@@ -7,7 +7,6 @@ use aya_ebpf::helpers::generated::{
 use core::mem::MaybeUninit;
 use core::ptr;
 use sonde_abi::ConnState;
-use sonde_abi::limits::{PIECES_PER_CALL, PIECES_PER_CALL_WALKED};
 use sonde_abi::settings::KernelCounter;
 
 use crate::maps::{CONNS, SOCKETS, count};
@@ -19,9 +18,6 @@ pub type Kernel = *const u8;
 pub trait Access {
     /// State is found by the socket's address, which may be another socket's by now.
     const BY_ADDRESS: bool;
-
-    /// Records with payload that one call makes at most after its first. Each is another round of a loop for the verifier.
-    const PIECES: u32;
 
     /// Reads a member. Memory that is gone reads as zero.
     ///
@@ -47,7 +43,6 @@ pub struct Typed;
 
 impl Access for Typed {
     const BY_ADDRESS: bool = false;
-    const PIECES: u32 = PIECES_PER_CALL;
 
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(base: Kernel, offset: u32) -> T {
@@ -97,7 +92,6 @@ pub struct Walked;
 
 impl Access for Walked {
     const BY_ADDRESS: bool = true;
-    const PIECES: u32 = PIECES_PER_CALL_WALKED;
 
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(base: Kernel, offset: u32) -> T {

@@ -12,7 +12,9 @@ use aya_ebpf::helpers::generated::{
 };
 use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
-use sonde_abi::limits::{HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES};
+use sonde_abi::limits::{
+    HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES,
+};
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::{self, Start};
@@ -220,7 +222,7 @@ impl Call<'_> {
     #[inline(always)]
     fn send_pieces<A: Access>(&mut self) {
         let mut piece = 0;
-        while piece < A::PIECES {
+        while piece < PIECES_PER_CALL {
             let Some((base, len)) = self.contiguous() else { break };
             let len = if len < LARGE_PIECE as u64 { len } else { LARGE_PIECE as u64 };
             match self.send_piece::<A, LARGE_PIECE>(base, len, false) {

@@ -45,27 +45,32 @@ fn modules_folder(kernel: &Path) -> Result<PathBuf> {
 /// The modules in the order of loading, by name.
 fn modules(kernel: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let folder = modules_folder(kernel)?;
-    let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
-    let builtin: Vec<String> = builtin.lines().map(|line| module_name(Path::new(line))).collect();
+    let builtin = fs::read_to_string(folder.join("modules.builtin")).ok();
+    let builtin: Option<Vec<String>> =
+        builtin.map(|list| list.lines().map(|line| module_name(Path::new(line))).collect());
     let mut files = Vec::new();
     module_files(&folder.join("kernel"), &mut files)?;
     let mut loaded = Vec::new();
     for module in MODULES {
-        load(module, &builtin, &files, &mut loaded)?;
+        load(module, builtin.as_deref(), &files, &mut loaded)?;
     }
     Ok(loaded)
 }
 
 fn load(
     name: &str,
-    builtin: &[String],
+    builtin: Option<&[String]>,
     files: &[PathBuf],
     loaded: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<()> {
-    if builtin.iter().any(|other| other == name) || loaded.iter().any(|(other, _)| other == name) {
+    if builtin.is_some_and(|list| list.iter().any(|other| other == name)) || loaded.iter().any(|(other, _)| other == name) {
         return Ok(());
     }
     let file = files.iter().find(|file| module_name(file) == name);
+    // Packages of 7.x come without the list: what is no file there is part of the kernel.
+    if file.is_none() && builtin.is_none() {
+        return Ok(());
+    }
     let file = file.with_context(|| format!("the kernel lacks module {name} (a cloud flavour?)"))?;
     let module = decompressed(file)?;
     for needed in depends(&module)? {
