@@ -64,7 +64,7 @@ impl Default for CorrelatorConfig {
     fn default() -> Self {
         Self {
             seed: 0,
-            join_wait: 5_000_000,
+            join_wait: 20_000_000,
             settle_wait: 250_000_000,
             parent_wait: 30_000_000_000,
             max_waiting: 32_768,

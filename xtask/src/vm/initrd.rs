@@ -63,7 +63,9 @@ fn load(
     files: &[PathBuf],
     loaded: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<()> {
-    if builtin.is_some_and(|list| list.iter().any(|other| other == name)) || loaded.iter().any(|(other, _)| other == name) {
+    if builtin.is_some_and(|list| list.iter().any(|other| other == name))
+        || loaded.iter().any(|(other, _)| other == name)
+    {
         return Ok(());
     }
     let file = files.iter().find(|file| module_name(file) == name);

@@ -125,12 +125,12 @@ impl Correlator {
         there.filed = false;
         there.other = Some(client);
         let carries = there.carried.is_some();
-        let (arrival, end) = (there.first.arrival.min(there.first.time), there.end);
+        let (arrival, read, end) = (there.first.arrival.min(there.first.time), there.first.time, there.end);
         let Some(here) = self.nodes.find_mut(client) else { return self.stand_alone(server) };
         here.filed = false;
         here.other = Some(server);
-        // An arrival long before the bytes were written is the arrival of something else.
-        here.other_start = Some(arrival.max(here.first.time.saturating_sub(TOLERANCE)));
+        // An arrival long before the bytes were written is the arrival of something else; that they were read is certain.
+        here.other_start = Some(arrival.max(here.first.time.saturating_sub(TOLERANCE)).min(read));
         here.other_end = end.map(|end| end.time);
         let (taken, start, end) = (here.taken, here.start(), here.end);
         let known = here.carried.is_some();

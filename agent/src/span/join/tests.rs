@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Joins, Keys, TOLERANCE, may_be_local};
+use super::{Joins, Keys, PREEMPTION, may_be_local};
 use crate::conn::{Address, ConnKey, Ends, Pair, Role, Stamp};
 use crate::proto::{ExchangeId, Opening, TraceHeaders};
 
@@ -123,11 +123,11 @@ fn connections_without_a_name_have_no_keys() {
 #[test]
 fn a_server_reads_after_the_client_wrote() {
     let (client, server) = tcp(1000, 2000, 0, false, (true, true));
-    let written = 10_000_000;
+    let written = 100_000_000;
     for (read, expect) in [
         (written, true),
-        (written - TOLERANCE, true),
-        (written - TOLERANCE - 1, false),
+        (written - PREEMPTION, true),
+        (written - PREEMPTION - 1, false),
         (written + 60_000_000_000, true),
     ] {
         let mut joins = Joins::default();
