@@ -11,7 +11,7 @@ use sonde_tests::{Call, Kind, Run, apps, gate};
 fn open(hooks: &str, family: &str) -> &'static [&'static str] {
     match (hooks, family) {
         ("lengths", "unix") => {
-            &["sendmmsg/recv", "send/recvmmsg", "passed/recv", "send/splice", "send/nonblocking"]
+            &["sendmmsg/recv", "send/recvmmsg", "fork/recv", "passed/recv", "send/splice", "send/nonblocking"]
         }
         ("lengths", _) => &["sendmmsg/recv", "send/recvmmsg", "send/splice"],
         (_, "unix") => &[
