@@ -62,7 +62,7 @@ impl Chain {
         let mut run = Run::ports(&self.ports).hooks(hooks);
         if self.gunicorn.socket.is_some() {
             // A unix socket has no port: its processes are named instead.
-            for pid in self.nginx.process.group().into_iter().chain(self.gunicorn.process.group()) {
+            for pid in self.nginx.process.group_of(3).into_iter().chain(self.gunicorn.process.group_of(3)) {
                 run = run.arg("--pid").arg(pid.to_string());
             }
         }

@@ -62,6 +62,23 @@ impl Process {
             .collect()
     }
 
+    /// Its group once it has so many processes: a server listens before its workers are there.
+    ///
+    /// # Panics
+    /// When they are not there in time.
+    #[must_use]
+    pub fn group_of(&self, least: usize) -> Vec<u32> {
+        let patience = std::time::Instant::now() + PATIENCE;
+        loop {
+            let group = self.group();
+            if group.len() >= least {
+                return group;
+            }
+            assert!(std::time::Instant::now() < patience, "{} of {least} processes are there", group.len());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// Waits until it prints a line that contains `what` to standard error.
     ///
     /// # Panics
