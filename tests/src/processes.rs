@@ -68,14 +68,14 @@ impl Process {
     /// When they are not there in time.
     #[must_use]
     pub fn group_of(&self, least: usize) -> Vec<u32> {
-        let patience = std::time::Instant::now() + PATIENCE;
+        let patience = Instant::now() + PATIENCE;
         loop {
             let group = self.group();
             if group.len() >= least {
                 return group;
             }
-            assert!(std::time::Instant::now() < patience, "{} of {least} processes are there", group.len());
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            assert!(Instant::now() < patience, "{} of {least} processes are there", group.len());
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
