@@ -12,7 +12,7 @@ use crate::discover::Processes;
 use crate::enrich::{Clock, Host};
 use crate::export::Outputs;
 use crate::pipeline::Pipeline;
-use crate::replay::{Ending, Frame, Reader, RecordingError};
+use crate::replay::{Ending, Frame, KERNEL_LOSSES, Reader, RecordingError};
 use crate::telemetry::{Counters, Summary};
 
 /// Runs a recording to its end.
@@ -33,7 +33,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let processes = Processes::under("/nonexistent", 0, Targets::default(), Host::read());
     let mut pipeline =
         Pipeline::new(processes, PortSet::default(), clock, header.started, Arc::clone(&counters));
-    let outcome = feed(&mut reader, &mut pipeline, &outputs);
+    let outcome = feed(&mut reader, &mut pipeline, &counters, &outputs);
     pipeline.finish();
     outputs.spans(pipeline.take_spans());
     outputs.shutdown(Instant::now() + resolved.outputs.batching.timeout);
@@ -44,7 +44,12 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     outcome.map_err(failed)
 }
 
-fn feed(reader: &mut Reader<File>, pipeline: &mut Pipeline, outputs: &Outputs) -> Result<(), RecordingError> {
+fn feed(
+    reader: &mut Reader<File>,
+    pipeline: &mut Pipeline,
+    counters: &Counters,
+    outputs: &Outputs,
+) -> Result<(), RecordingError> {
     while let Some(frame) = reader.frame()? {
         match frame {
             Frame::Record(bytes) => {
@@ -54,6 +59,11 @@ fn feed(reader: &mut Reader<File>, pipeline: &mut Pipeline, outputs: &Outputs) -
             }
             Frame::Process(process) => pipeline.adopt(*process),
             Frame::Clock(clock) => pipeline.set_clock(clock),
+            Frame::Losses(losses) => {
+                for (why, total) in KERNEL_LOSSES.into_iter().zip(losses) {
+                    counters.set_lost(why, total);
+                }
+            }
             Frame::Tick(watermark) => {
                 pipeline.tick(watermark);
                 outputs.spans(pipeline.take_spans());
