@@ -28,6 +28,7 @@ use crate::telemetry::{Counters, Lost};
 
 mod begin;
 mod decide;
+mod doubt;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
@@ -288,6 +289,7 @@ impl Correlator {
         match role {
             Role::Server => self.served(id, tgid, first, last, end.time, shared),
             Role::Client => {
+                self.called(id, end.time);
                 self.mark_call(id, Some(last), true);
                 self.decide(id, false, out);
             }

@@ -11,6 +11,9 @@ use super::{SpanId, TraceId};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Exchange, ExchangeId};
 
+/// What a thread does at once, it does within this time, by stamps that may be late.
+const AT_ONCE: Nanos = 1_000_000;
+
 /// What the span hangs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -40,6 +43,18 @@ pub(super) struct Candidate {
     pub(super) at: Stamp,
     /// Time and owner of the mark that said so: another mark in its place speaks against it.
     pub(super) mark: (Nanos, ExchangeId),
+}
+
+/// A call as the request knows it that it seems to be made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Called {
+    pub(super) call: ExchangeId,
+    /// Its connect, or its first byte.
+    pub(super) begin: Nanos,
+    /// [`Nanos::MAX`] until it has ended.
+    pub(super) end: Nanos,
+    /// It can be made for no other one.
+    pub(super) certain: bool,
 }
 
 /// One exchange.
@@ -80,6 +95,10 @@ pub(super) struct Node {
     pub(super) settled: bool,
     /// Requests: calls that wait for its end.
     pub(super) calls: Vec<ExchangeId>,
+    /// Requests of threads that run to completion: the calls that seem to be made for it.
+    pub(super) called: Vec<Called>,
+    /// Calls of such threads: other requests that they may have been made for, unless each had a call under way.
+    pub(super) doubts: Vec<ExchangeId>,
     /// Exchanges that wait for its trace.
     pub(super) below: Vec<ExchangeId>,
     /// Undecided calls that have it as a candidate.
@@ -100,6 +119,18 @@ impl Node {
     /// Start of a call's span: its first byte, but not after that arrived at the other end.
     pub(super) fn start(&self) -> Nanos {
         self.first.time.min(self.other_start.unwrap_or(Nanos::MAX))
+    }
+
+    /// At `time` its bytes were still coming, or it was being answered.
+    pub(super) fn was_moving(&self, time: Nanos) -> bool {
+        self.requested.time > time || self.responding.is_some_and(|stamp| stamp.time <= time)
+    }
+
+    /// The calls that seem to be made for it and were under way at `time`, give or take [`AT_ONCE`].
+    pub(super) fn calling(&self, time: Nanos) -> impl Iterator<Item = &Called> {
+        self.called.iter().filter(move |called| {
+            called.begin <= time.saturating_add(AT_ONCE) && time <= called.end.saturating_add(AT_ONCE)
+        })
     }
 
     /// Nothing refers to it any more.
