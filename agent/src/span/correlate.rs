@@ -339,13 +339,7 @@ impl Correlator {
     }
 }
 
-/// Bytes that an exchange holds, estimated.
+/// Bytes that an exchange and its node hold, estimated.
 fn weight(exchange: &Exchange) -> usize {
-    let crate::proto::Call::Http1(call) = &exchange.call;
-    let texts = [&call.host, &call.user_agent, &call.forwarded_for, &call.forwarded_proto];
-    let texts = texts.iter().filter_map(|text| text.as_ref()).map(|text| text.len()).sum::<usize>();
-    let trace = &exchange.opening.trace;
-    let headers = [&trace.traceparent, &trace.tracestate, &trace.baggage];
-    let headers = headers.iter().flat_map(|values| values.iter()).map(|value| value.len()).sum::<usize>();
-    size_of::<Exchange>() + size_of::<Node>() + call.method.len() + call.target.len() + texts + headers
+    size_of::<Node>() + exchange.weight()
 }
