@@ -271,7 +271,8 @@ impl Correlator {
         let (role, tgid, first, shared) = (node.role, node.tgid, node.first, node.shared);
         let (other, key) = (node.other, node.keys.filter(|_| node.filed).map(|keys| keys.own));
         self.waiting += 1;
-        self.waiting_bytes += weight(&exchange);
+        let weight = size_of::<Node>() + exchange.weight();
+        self.waiting_bytes += weight;
         if let Some(key) = key {
             self.joins.ended(id, key, end.time);
         }
@@ -284,6 +285,7 @@ impl Correlator {
         if let Some(node) = self.nodes.find_mut(id) {
             calls = std::mem::take(&mut node.calls);
             node.exchange = Some(exchange);
+            node.weight = weight;
         }
         match role {
             Role::Server => self.served(id, tgid, first, last, end.time, shared),
@@ -337,9 +339,4 @@ impl Correlator {
             process.mark(stamp, |time| Mark { time, owner, served, read });
         }
     }
-}
-
-/// Bytes that an exchange and its node hold, estimated.
-fn weight(exchange: &Exchange) -> usize {
-    size_of::<Node>() + exchange.weight()
 }

@@ -111,6 +111,7 @@ impl Correlator {
             pins: 0,
             shared: None,
             exchange: None,
+            weight: 0,
             emitted: false,
         }
     }
