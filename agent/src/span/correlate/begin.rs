@@ -92,7 +92,7 @@ impl Correlator {
             end: None,
             failed: false,
             span: self.ids.span(id),
-            carried: context::parse(&opening.trace).map(Box::new),
+            carried: opening.trace.as_deref().and_then(context::parse).map(Box::new),
             taken: false,
             keys: Keys::of(opening),
             filed: false,
@@ -113,6 +113,7 @@ impl Correlator {
             pins: 0,
             shared: None,
             exchange: None,
+            weight: 0,
             emitted: false,
         }
     }

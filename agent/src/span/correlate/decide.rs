@@ -1,7 +1,7 @@
 //! Deciding and letting go: the second half of the correlator.
 
 use super::doubt::PutOff;
-use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent, weight};
+use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent};
 use crate::conn::{Nanos, Role};
 use crate::proto::ExchangeId;
 use crate::span::join::TOLERANCE;
@@ -327,7 +327,7 @@ impl Correlator {
         let (Some(exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
         node.emitted = true;
         self.waiting = self.waiting.saturating_sub(1);
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(weight(&exchange));
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(node.weight);
         let parent = match node.link {
             Link::Under { span, same_process, .. } => {
                 Some(ParentContext { span_id: span, is_remote: !same_process })
