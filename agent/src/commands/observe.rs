@@ -1,5 +1,6 @@
 //! `sonde run`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use tracing::{info, warn};
 
 use super::Failure;
 use super::live::{Live, Tap};
-use crate::config::{Environment, Resolved, RunArgs};
+use crate::config::{Config, Environment, RunArgs};
 use crate::conn::Nanos;
 use crate::discover::Process;
 use crate::enrich::Clock;
@@ -17,16 +18,16 @@ use crate::replay::Losses;
 use crate::telemetry::{Counters, Summary};
 
 /// Observes until a signal comes.
-pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let resolved = Resolved::new(&args.outputs, &Environment::of_process())?;
-    for warning in &resolved.warnings {
+pub(super) fn run(args: &RunArgs, file: Option<&Path>) -> Result<(), Failure> {
+    let config = Config::new(args, &Environment::with_config(file)?)?;
+    for warning in &config.warnings {
         warn!("{warning}");
     }
     let counters = Arc::new(Counters::default());
-    let live = Live::load(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
-    let outputs = Outputs::start(&resolved.outputs, &counters)?;
+    let live = Live::load(&config.targets, config.hooks, Arc::clone(&counters))?;
+    let outputs = Outputs::start(&config.outputs, &counters)?;
     let Export(outputs) = live.run(Export(outputs))?;
-    outputs.shutdown(Instant::now() + resolved.outputs.batching.timeout);
+    outputs.shutdown(Instant::now() + config.outputs.batching.timeout);
     info!("{}", Summary(&counters));
     Ok(())
 }

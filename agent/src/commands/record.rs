@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::IsTerminal;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{error, info};
 
 use super::Failure;
 use super::live::{Live, Tap};
-use crate::config::RecordArgs;
+use crate::config::{Config, Environment, RecordArgs};
 use crate::conn::Nanos;
 use crate::discover::Process;
 use crate::enrich::Clock;
@@ -18,10 +19,11 @@ use crate::replay::{Header, Losses, RecordingError, Writer};
 use crate::telemetry::{Counters, Summary};
 
 /// Records until a signal comes.
-pub(super) fn run(args: &RecordArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &RecordArgs, file: Option<&Path>) -> Result<(), Failure> {
+    let config = Config::observing(&args.targets, &args.hooks, &Environment::with_config(file)?)?;
     consent(args)?;
     let counters = Arc::new(Counters::default());
-    let live = Live::load(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
+    let live = Live::load(&config.targets, config.hooks, Arc::clone(&counters))?;
     let header = Header {
         sonde: env!("CARGO_PKG_VERSION").into(),
         kernel: live.kernel.clone(),

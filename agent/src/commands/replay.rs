@@ -1,13 +1,14 @@
 //! `sonde replay`: a recording through the same pipeline, offline and without privileges.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{info, warn};
 
 use super::Failure;
-use crate::config::{Environment, PortSet, ReplayArgs, Resolved, Targets, WhenFull};
+use crate::config::{Config, Environment, PortSet, ReplayArgs, RunArgs, Targets, WhenFull};
 use crate::discover::Processes;
 use crate::enrich::{Clock, Host};
 use crate::export::Outputs;
@@ -16,17 +17,18 @@ use crate::replay::{Ending, Frame, KERNEL_LOSSES, Reader, RecordingError};
 use crate::telemetry::{Counters, Summary};
 
 /// Runs a recording to its end.
-pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
-    let mut resolved = Resolved::new(&args.outputs, &Environment::of_process())?;
-    for warning in &resolved.warnings {
+pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure> {
+    let run = RunArgs { outputs: args.outputs.clone(), ..RunArgs::default() };
+    let mut config = Config::new(&run, &Environment::with_config(file)?)?;
+    for warning in &config.warnings {
         warn!("{warning}");
     }
-    resolved.outputs.when_full = WhenFull::Wait;
+    config.outputs.when_full = WhenFull::Wait;
     let failed = |source| Failure::Recording { path: args.file.clone(), source };
     let file = File::open(&args.file).map_err(|source| failed(RecordingError::Io { offset: 0, source }))?;
     let mut reader = Reader::new(file).map_err(failed)?;
     let counters = Arc::new(Counters::default());
-    let outputs = Outputs::start(&resolved.outputs, &counters)?;
+    let outputs = Outputs::start(&config.outputs, &counters)?;
     let header = reader.header();
     let clock = Clock::with_offset(header.clock_offset);
     // Processes of the recording are adopted; whatever else runs here under their ids has nothing to do with it.
@@ -36,7 +38,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let outcome = feed(&mut reader, &mut pipeline, &counters, &outputs);
     pipeline.finish();
     outputs.spans(pipeline.take_spans());
-    outputs.shutdown(Instant::now() + resolved.outputs.batching.timeout);
+    outputs.shutdown(Instant::now() + config.outputs.batching.timeout);
     if let Ending::Truncated { offset } = reader.ending() {
         warn!("{}: cut off behind byte {offset}; what stands before it was read", args.file.display());
     }

@@ -8,8 +8,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 
 use super::ConfigError;
-use super::environment::{self, Environment};
-use super::outputs::{Setting, Source};
+use super::environment;
+use super::reading::{Reading, Source};
 
 /// Where and how spans are sent.
 #[derive(Clone, Debug)]
@@ -91,39 +91,7 @@ impl Default for Batching {
     }
 }
 
-/// Reads one group of variables and remembers what was said of them.
-pub(super) struct Reading<'a> {
-    pub(super) environment: &'a Environment,
-    pub(super) warnings: Vec<String>,
-    pub(super) settings: Vec<Setting>,
-}
-
 impl Reading<'_> {
-    /// Reads the first variable that is set. What does not parse is warned of and treated as not set.
-    fn value<T>(
-        &mut self,
-        setting: &'static str,
-        names: &[&'static str],
-        default: T,
-        show: impl Fn(&T) -> String,
-        parse: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> T {
-        let mut source = Source::Default;
-        let mut value = default;
-        if let Some((name, text)) = self.environment.first(names) {
-            match parse(text) {
-                Ok(parsed) => (value, source) = (parsed, Source::Variable(name)),
-                Err(hint) => self.warnings.push(format!("{name}={text} is ignored: {hint}")),
-            }
-        }
-        self.note(setting, show(&value), source);
-        value
-    }
-
-    pub(super) fn note(&mut self, name: &'static str, value: String, source: Source) {
-        self.settings.push(Setting { name, value, source });
-    }
-
     pub(super) fn batching(&mut self) -> Batching {
         let Batching { delay, queue, batch, timeout } = Batching::default();
         let delay =

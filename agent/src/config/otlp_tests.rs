@@ -1,10 +1,11 @@
 //! The exporter's variables as the specification reads them.
 
 use super::*;
+use crate::config::Environment;
 
 fn reading<T>(variables: &[(&str, &str)], read: impl Fn(&mut Reading<'_>) -> T) -> (T, Vec<String>) {
     let environment = Environment::of(variables.iter().copied());
-    let mut reading = Reading { environment: &environment, warnings: Vec::new(), settings: Vec::new() };
+    let mut reading = Reading::new(&environment);
     let value = read(&mut reading);
     (value, reading.warnings)
 }
