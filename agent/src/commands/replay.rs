@@ -8,7 +8,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::Failure;
-use crate::config::{Config, Environment, PortSet, ReplayArgs, RunArgs, Targets, WhenFull};
+use crate::config::{PortSet, ReplayArgs, RunArgs, Targets, WhenFull};
 use crate::discover::Processes;
 use crate::enrich::{Clock, Host};
 use crate::export::Outputs;
@@ -19,10 +19,7 @@ use crate::telemetry::{Counters, Summary};
 /// Runs a recording to its end.
 pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure> {
     let run = RunArgs { outputs: args.outputs.clone(), ..RunArgs::default() };
-    let mut config = Config::new(&run, &Environment::with_config(file)?)?;
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
+    let mut config = super::configure(&run, file)?;
     config.outputs.when_full = WhenFull::Wait;
     let failed = |source| Failure::Recording { path: args.file.clone(), source };
     let file = File::open(&args.file).map_err(|source| failed(RecordingError::Io { offset: 0, source }))?;
