@@ -56,6 +56,8 @@ pub struct Opening {
     pub connect: Option<Stamp>,
     /// Trace context that the request carries.
     pub trace: TraceHeaders,
+    /// Its path is one of those that are counted, but not exported.
+    pub excluded: bool,
 }
 
 /// A request and its response, or what there is of them.

@@ -217,6 +217,7 @@ impl Http1 {
         };
         let mut trace = TraceHeaders::default();
         let mut framing = fields::request(lines, &mut call, &mut trace);
+        fields::asked_of_request(lines, context.capture, &mut call, &mut trace);
         let mut quality = None;
         if let Extent::Cut(mark) = extent {
             framing = Framing::Unknown;
@@ -235,6 +236,7 @@ impl Http1 {
                 position,
                 connect: context.identity.connect.take(),
                 trace,
+                excluded: context.capture.excluded.match_target(line.target),
             };
             context.events.push(Event::Begin(Box::new(opening.clone())));
             let id = opening.id;
@@ -289,6 +291,7 @@ impl Http1 {
             let exchange = &mut open.exchange;
             exchange.response = Some(Message { first, last, body_size: None });
             let call = http(exchange);
+            fields::asked_of_response(lines, context.capture, call);
             call.status = Some(status);
             call.upgraded = successor.is_some();
             let id = exchange.opening.id;
