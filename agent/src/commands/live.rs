@@ -25,8 +25,9 @@ const BUSY_WAIT: Duration = Duration::from_millis(10);
 /// The same while there is nothing.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
-/// Records that are read before the pipeline is ticked and the outputs are served.
-const BATCH: usize = 8192;
+/// Records that are read before the pipeline is ticked and the outputs are served. A full ring holds ten times as many: their
+/// spans, made in one go, would be the most memory that the agent ever takes.
+const BATCH: usize = 1024;
 
 /// A record can be stamped this long before it is in the ring.
 const IN_FLIGHT: Nanos = 1_000_000;
@@ -83,7 +84,6 @@ impl Live {
         let processes = Processes::new(targets.clone(), host);
         let seed = clock.unix(Clock::monotonic()) ^ u64::from(std::process::id()).rotate_left(40);
         let pipeline = Pipeline::new(processes, targets.ports.clone(), clock, seed, Arc::clone(&counters));
-        crate::probe::release_memory();
         Ok(Self {
             family,
             counters,
@@ -201,6 +201,7 @@ impl<T: Tap> Reader<T> {
             );
         }
         self.drain();
+        crate::probe::release_memory();
         let _ = attached.send(Ok(()));
         loop {
             let ending = self.ending.load(Ordering::Relaxed);

@@ -35,11 +35,12 @@ use crate::telemetry::{Counters, Lost};
 /// Series of the console's RED table at most.
 const RED_SERIES: usize = 2_000;
 
-/// Bytes of spans that may wait for one output. Spans of usual size meet the limit of their number first.
+/// Bytes of spans that may wait for one output, estimated. Spans of usual size meet the limit of their number first.
 const QUEUE_BYTES: usize = 16 << 20;
 
-/// Spans that may wait to be written to standard output or a file.
-const WRITER_QUEUE: usize = 16_384;
+/// Spans that may wait to be written to standard output or a file: what comes within a tenth of a second of full load, and
+/// less than five megabytes.
+const WRITER_QUEUE: usize = 6_144;
 
 /// Why an output could not be started.
 #[derive(Debug, thiserror::Error)]

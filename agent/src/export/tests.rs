@@ -98,7 +98,9 @@ fn a_file_that_cannot_be_opened_is_an_error() {
 fn an_output_that_is_stuck_holds_up_nobody_and_its_spans_are_counted() {
     let mut outputs = Outputs { running: Vec::new(), red: None };
     let (reader, writer) = io::pipe().unwrap();
-    let (stuck, never_read) = (reader, writer);
+    let (stuck, mut never_read) = (reader, writer);
+    // As much as a pipe holds, so that not one line goes through.
+    io::Write::write_all(&mut never_read, &[b'\n'; 65_536]).unwrap();
     let stuck_counters = add_json(&mut outputs, limits(1_000), never_read);
     let (reader, writer) = io::pipe().unwrap();
     let fine = read_all(reader);

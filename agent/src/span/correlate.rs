@@ -28,6 +28,7 @@ use crate::telemetry::{Counters, Lost};
 
 mod begin;
 mod decide;
+mod doubt;
 #[cfg(test)]
 mod sampled;
 #[cfg(test)]
@@ -281,7 +282,8 @@ impl Correlator {
         let (role, tgid, first, shared) = (node.role, node.tgid, node.first, node.shared);
         let (other, key) = (node.other, node.keys.filter(|_| node.filed).map(|keys| keys.own));
         self.waiting += 1;
-        self.waiting_bytes += weight(&exchange);
+        let weight = size_of::<Node>() + exchange.weight();
+        self.waiting_bytes += weight;
         if let Some(key) = key {
             self.joins.ended(id, key, end.time);
         }
@@ -294,10 +296,12 @@ impl Correlator {
         if let Some(node) = self.nodes.find_mut(id) {
             calls = std::mem::take(&mut node.calls);
             node.exchange = Some(exchange);
+            node.weight = weight;
         }
         match role {
             Role::Server => self.served(id, tgid, first, last, end.time, shared),
             Role::Client => {
+                self.called(id, end.time);
                 self.mark_call(id, Some(last), true);
                 self.decide(id, false, out);
             }
@@ -347,22 +351,4 @@ impl Correlator {
             process.mark(stamp, |time| Mark { time, owner, served, read });
         }
     }
-}
-
-/// Bytes that an exchange holds, estimated.
-fn weight(exchange: &Exchange) -> usize {
-    let crate::proto::Call::Http1(call) = &exchange.call;
-    let texts = [&call.host, &call.user_agent, &call.forwarded_for, &call.forwarded_proto];
-    let texts = texts.iter().filter_map(|text| text.as_ref()).map(|text| text.len()).sum::<usize>();
-    let trace = &exchange.opening.trace;
-    let headers = [&trace.traceparent, &trace.tracestate, &trace.baggage];
-    let headers = headers.iter().flat_map(|values| values.iter()).map(|value| value.len()).sum::<usize>();
-    let captured = call.headers.iter().map(|header| size_of_val(header) + header.value.len()).sum::<usize>();
-    size_of::<Exchange>()
-        + size_of::<Node>()
-        + call.method.len()
-        + call.target.len()
-        + texts
-        + headers
-        + captured
 }

@@ -21,8 +21,8 @@ pub use build::build;
 pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
 pub use model::{
-    Attribute, AttributeValue, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind, SpanStatus,
-    TraceId,
+    Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
+    SpanStatus, TraceId, Value,
 };
 pub use sample::Sampler;
 pub use scheduling::Scheduling;

@@ -46,7 +46,8 @@ fn server(service: &str, path: &'static str, status: i64, start: u64, took: u64)
         attribute("http.response.status_code", AttributeValue::Int(status)),
         attribute("client.address", text("127.0.0.1")),
         attribute("client.port", AttributeValue::Int(51_234)),
-    ];
+    ]
+    .into();
     (Arc::new(resource(service)), span)
 }
 
@@ -58,7 +59,8 @@ fn client(service: &str, url: &'static str, status: i64, start: u64, took: u64) 
         attribute("http.response.status_code", AttributeValue::Int(status)),
         attribute("server.address", text("::1")),
         attribute("server.port", AttributeValue::Int(8_000)),
-    ];
+    ]
+    .into();
     (Arc::new(resource(service)), span)
 }
 
@@ -75,12 +77,12 @@ fn with((resource, mut span): Item, change: impl FnOnce(&mut Span)) -> Item {
 fn chain() -> Vec<Item> {
     let failed = |span: &mut Span| {
         span.status = SpanStatus::Error("".into());
-        span.attributes.push(attribute("error.type", text("500")));
+        span.attributes.more.push(attribute("error.type", text("500")));
     };
     let reset = |span: &mut Span| {
         span.status = SpanStatus::Error("".into());
-        span.attributes.retain(|attribute| attribute.key != "http.response.status_code");
-        span.attributes.push(attribute("error.type", text("connection_reset")));
+        span.attributes.more.retain(|attribute| attribute.key != "http.response.status_code");
+        span.attributes.more.push(attribute("error.type", text("connection_reset")));
     };
     vec![
         put(server("orders", "/orders/17", 200, 2 * MS, 3 * MS), 1, 3, 2, true),

@@ -92,7 +92,7 @@ impl Correlator {
             failed: false,
             span: self.ids.span(id),
             excluded: opening.excluded,
-            carried: context::parse(&opening.trace).map(Box::new),
+            carried: opening.trace.as_deref().and_then(context::parse).map(Box::new),
             taken: false,
             keys: Keys::of(opening),
             filed: false,
@@ -107,10 +107,13 @@ impl Correlator {
             single: None,
             settled: false,
             calls: Vec::new(),
+            called: Vec::new(),
+            doubts: Vec::new(),
             below: Vec::new(),
             pins: 0,
             shared: None,
             exchange: None,
+            weight: 0,
             emitted: false,
         }
     }
@@ -127,7 +130,11 @@ impl Correlator {
             (Opened::One(at_begin), Opened::One(at_first)) if at_begin == at_first => Some(at_begin),
             _ => None,
         };
+        let runs_to_completion = process.scheduling == Scheduling::RunToCompletion;
         if let Some(server) = context.and_then(|context| process.in_trace(context, first.time)) {
+            if runs_to_completion {
+                self.calls_for(server, id, begin.time, true);
+            }
             return self.link_to_server(id, server, false);
         }
         let thread = match process.scheduling {
@@ -140,7 +147,14 @@ impl Correlator {
             }),
         };
         // The other end of this very call is no candidate (a process that calls itself).
-        let thread = thread.filter(|candidate| Some(candidate.server) != partner);
+        let mut thread = thread.filter(|candidate| Some(candidate.server) != partner);
+        let mut doubts = Vec::new();
+        if let Some(candidate) = thread.filter(|_| runs_to_completion) {
+            match self.doubts(process, candidate) {
+                Some(others) => doubts = others,
+                None => thread = None,
+            }
+        }
         let single = single.filter(|&server| Some(server) != partner);
         if thread.is_none() && single.is_none() {
             return self.link(id, Link::Root, false);
@@ -156,8 +170,16 @@ impl Correlator {
                 server.calls.push(id);
             }
         }
+        for &other in &doubts {
+            if let Some(other) = self.nodes.find_mut(other) {
+                other.pins += 1;
+            }
+        }
+        if let Some(candidate) = thread.filter(|_| runs_to_completion) {
+            self.calls_for(candidate.server, id, begin.time, doubts.is_empty());
+        }
         if let Some(node) = self.nodes.find_mut(id) {
-            (node.thread, node.single) = (thread, single);
+            (node.thread, node.single, node.doubts) = (thread, single, doubts);
         }
     }
 

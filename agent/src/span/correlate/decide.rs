@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent, weight};
+use super::doubt::PutOff;
+use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent};
 use crate::conn::{Nanos, Role};
 use crate::proto::ExchangeId;
 use crate::span::context::TraceContext;
@@ -195,7 +196,8 @@ impl Correlator {
         }
         let Some(process) = self.processes.get(&node.tgid) else { return };
         let evidence = self.evidence(id, node, process, forced);
-        let unsettled = !evidence.settled && evidence.thread.is_some_and(|server| server.end.is_some());
+        let unsettled = (!evidence.settled || evidence.doubted)
+            && evidence.thread.is_some_and(|server| server.end.is_some());
         match parent::judge(&evidence) {
             Verdict::Wait => {
                 // The candidate has ended: now only the other requests of that time may speak against it.
@@ -205,10 +207,12 @@ impl Correlator {
                 }
             }
             Verdict::Parent { server, guessed } => {
+                self.calls_surely(id, server);
                 self.link_to_server(id, server, guessed);
                 self.decided(id, out);
             }
             Verdict::Nothing => {
+                self.calls_for_another(id);
                 self.link(id, Link::Root, false);
                 self.decided(id, out);
             }
@@ -223,11 +227,16 @@ impl Correlator {
             Scheduling::RunToCompletion => node.begin,
             _ => node.first,
         };
+        let put_off = if node.doubts.is_empty() { PutOff::No } else { self.put_off(node) };
+        let last_word = node.settled || forced;
         Evidence {
             begin,
             end: node.end.map(|end| end.time),
             thread,
-            contested: node.thread.is_some_and(|candidate| contested(process, id, candidate)),
+            contested: node.thread.is_some_and(|candidate| contested(process, id, candidate))
+                || put_off == PutOff::Yes
+                || put_off == PutOff::Perhaps && last_word,
+            doubted: put_off == PutOff::Perhaps && !last_word,
             single: node.single.and_then(served),
             thread_serves: process.thread(node.first.tid).is_some_and(|thread| thread.serves),
             scheduling: process.scheduling,
@@ -248,9 +257,10 @@ impl Correlator {
         self.undecided = self.undecided.saturating_sub(1);
         let Some(node) = self.nodes.find_mut(id) else { return };
         let candidates = [node.thread.take().map(|candidate| candidate.server), node.single.take()];
+        let doubts = std::mem::take(&mut node.doubts);
         let tgid = node.tgid;
         self.settle(id, out);
-        for server in candidates.into_iter().flatten() {
+        for server in candidates.into_iter().flatten().chain(doubts) {
             if let Some(server) = self.nodes.find_mut(server) {
                 server.pins = server.pins.saturating_sub(1);
             }
@@ -336,7 +346,7 @@ impl Correlator {
         let (Some(exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
         node.emitted = true;
         self.waiting = self.waiting.saturating_sub(1);
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(weight(&exchange));
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(node.weight);
         let parent = match node.link {
             Link::Under { span, same_process, .. } => {
                 Some(ParentContext { span_id: span, is_remote: !same_process })

@@ -119,7 +119,7 @@ impl End {
             first: self.stamp(0),
             position: self.position + opened,
             connect: self.connect.map(|(time, tid)| Stamp { time, arrival: time, tgid: self.tgid, tid }),
-            trace: TraceHeaders { traceparent, ..TraceHeaders::default() },
+            trace: Some(Box::new(TraceHeaders { traceparent, ..TraceHeaders::default() })),
             excluded: self.excluded,
         }
     }
@@ -143,11 +143,11 @@ impl End {
             response: self.failure.is_none().then(|| message(2, 3)),
             failure: self.failure,
             quality: self.quality,
-            call: Call::Http1(Box::new(call)),
+            call: Call::Http1(call),
         };
         let begun = self.begun.unwrap_or(self.times[0]);
         [
-            (begun, Event::Begin(Box::new(opening))),
+            (begun, Event::Begin(opening)),
             (self.times[1].max(begun), milestone(Milestone::Requested, 1)),
             (self.times[2], milestone(Milestone::Responding, 2)),
             (self.times[3], Event::End(Box::new(exchange))),
