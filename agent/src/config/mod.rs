@@ -14,7 +14,7 @@ pub use cli::{
     Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookArgs, OutputArgs, RecordArgs, ReplayArgs, RunArgs,
 };
 pub use environment::Environment;
-pub use otlp::{Batching, Compression, Endpoint, Otlp, Protocol};
+pub use otlp::{Batching, ClientIdentity, Compression, Endpoint, MetricReading, Otlp, Protocol};
 pub use outputs::{OutputSpec, OutputsConfig, Resolved, Setting, Source, WhenFull};
 pub use targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
 
