@@ -10,4 +10,4 @@ mod parser;
 pub use exchange::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
-pub use parser::{Context, Ending, Parser};
+pub use parser::{Context, Ending, Onset, Parser};
