@@ -277,7 +277,8 @@ impl Correlator {
         node.requested = exchange.request.last;
         node.responding = exchange.response.map(|response| response.first).or(node.responding);
         // What broke off did so when that was noticed, long after its last byte perhaps.
-        let end = if node.failed { Stamp { time: now, ..last } } else { last };
+        let failed = exchange.failed.unwrap_or(now).max(last.time);
+        let end = if node.failed { Stamp { time: failed, ..last } } else { last };
         node.end = Some(end);
         let (role, tgid, first, shared) = (node.role, node.tgid, node.first, node.shared);
         let (other, key) = (node.other, node.keys.filter(|_| node.filed).map(|keys| keys.own));
