@@ -245,13 +245,7 @@ fn node_packages_and_scripts() {
         ("/srv/x/dist/package.json", r#"{"type":"module"}"#),
     ];
     check("/srv/x", node, "node dist/index.js", nested, "shop");
-    check(
-        "/srv/orders",
-        node,
-        "node server.js",
-        &[("/srv/orders/package.json", r#"{"name":"app"}"#)],
-        "app",
-    );
+    check("/srv/orders", node, "node server.js", &[("/srv/orders/package.json", r#"{"name":"app"}"#)], "app");
     for broken in ["", "{", "[]", r#"{"name":7}"#, r#"{"name":""}"#] {
         check("/srv/orders", node, "node server.js", &[("/srv/orders/package.json", broken)], "server");
     }
