@@ -197,7 +197,13 @@ impl Correlator {
     /// Says that all records up to `now` have been seen.
     pub fn tick(&mut self, now: Nanos, out: &mut Vec<Finished>) {
         self.advance(now);
-        let lost = [Lost::RingFull, Lost::BadRecord, Lost::KernelStateFull, Lost::ConnectionsFull];
+        let lost = [
+            Lost::RingFull,
+            Lost::ProgramSkipped,
+            Lost::BadRecord,
+            Lost::KernelStateFull,
+            Lost::ConnectionsFull,
+        ];
         let losses = lost.iter().map(|&why| self.counters.lost(why)).sum();
         if losses != self.losses {
             self.losses = losses;
