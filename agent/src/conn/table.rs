@@ -249,7 +249,7 @@ impl Connections {
                     self.end(slot, ending, events);
                 }
             }
-            None => {}
+            Some(LifeEvent::Forked) | None => {}
         }
     }
 
