@@ -33,6 +33,12 @@ pub enum ConfigError {
         /// What to write instead.
         hint: String,
     },
+    /// A point of view on a recording.
+    #[error(
+        "--perspective is for captures: a recording of Sonde holds each end of a connection that it saw\n  \
+         hint: leave --perspective out"
+    )]
+    Perspective,
     /// Outputs that exclude each other.
     #[error("{problem}\n  hint: {hint}")]
     Outputs {

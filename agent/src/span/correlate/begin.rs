@@ -130,6 +130,9 @@ impl Correlator {
         if let Some(server) = context.and_then(|context| process.in_trace(context, first.time)) {
             return self.link_to_server(id, server, false);
         }
+        if !self.config.processes {
+            return self.link(id, Link::Root, false);
+        }
         let thread = match process.scheduling {
             Scheduling::RunToCompletion => self.candidate(process, id, begin),
             // A connection may be opened for one request and used for another: both must speak for the same.
