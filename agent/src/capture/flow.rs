@@ -31,12 +31,14 @@ pub(super) struct Flow {
     pub(super) spoke: bool,
     /// Both directions have ended, or a reset was seen.
     pub(super) closed: bool,
+    /// Another flow shows the same connection: it was captured on both sides of an address translation.
+    pub(super) echo: bool,
     /// Is in the list of those that wait.
     pub(super) listed: bool,
     /// By [`Direction`], seen from the end that is here.
     halves: [Half; 2],
-    /// Sequence numbers of the SYNs, by direction.
-    syns: [Option<u32>; 2],
+    /// Sequence numbers and stamps of the SYNs, by direction.
+    syns: [Option<(u32, Option<u32>)>; 2],
     /// Since when something is missing.
     stalled: Option<Nanos>,
     /// When what was missing last came: what had waited for it was not there earlier.
@@ -56,6 +58,9 @@ pub(super) enum Move<'a> {
     /// The connection is over.
     Closed { reset: bool, time: Nanos },
 }
+
+/// See [`Flow::handshake`].
+pub(super) type Handshake = [u32; 4];
 
 /// Whether a segment belongs to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +87,7 @@ impl Flow {
             last_seen: segment.time,
             spoke: false,
             closed: false,
+            echo: false,
             listed: false,
             halves: [Half::default(), Half::default()],
             syns: [None, None],
@@ -101,7 +107,7 @@ impl Flow {
         let (half, syn) = self.side(segment);
         if flags.syn {
             return match syn {
-                Some(syn) if syn == seq => Belongs::Here,
+                Some((syn, _)) if syn == seq => Belongs::Here,
                 // The answer to a SYN, or one that came while the first was not seen.
                 None if self.fresh && !self.closed && !half.is_known() => Belongs::Here,
                 None if self.fresh && !self.closed && half.position(seq.wrapping_add(1)) == Some(0) => {
@@ -130,7 +136,7 @@ impl Flow {
         let direction = if from == self.ends.0 { Direction::Write } else { Direction::Read };
         self.last_seen = self.last_seen.max(time);
         self.spoke |= length > 0;
-        let seq = if flags.syn { self.open(direction, seq) } else { seq };
+        let seq = if flags.syn { self.open(direction, seq, segment.stamp) } else { seq };
         let start = if self.fresh { 0 } else { JOINED };
         if let Some(ack) = ack.filter(|_| !self.half(direction.opposite()).is_known()) {
             self.half(direction.opposite()).begin(ack, start);
@@ -177,6 +183,15 @@ impl Flow {
         }
     }
 
+    /// What a handshake tells of a connection whatever addresses it has: first sequence numbers and clocks of both ends.
+    /// Without clocks nothing, since there are stacks that always begin with the same numbers.
+    pub(super) fn handshake(&self) -> Option<Handshake> {
+        let [Some((ours, Some(our_clock))), Some((theirs, Some(their_clock)))] = self.syns else {
+            return None;
+        };
+        Some([ours, our_clock, theirs, their_clock])
+    }
+
     /// Something waits for what is missing.
     pub(super) fn waits(&self) -> bool {
         self.stalled.is_some()
@@ -198,17 +213,17 @@ impl Flow {
     }
 
     /// The sender's direction, and its SYN.
-    fn side(&self, segment: &TcpSegment<'_>) -> (&Half, Option<u32>) {
+    fn side(&self, segment: &TcpSegment<'_>) -> (&Half, Option<(u32, Option<u32>)>) {
         let ([write, read], [ours, theirs]) = (&self.halves, self.syns);
         if segment.from == self.ends.0 { (write, ours) } else { (read, theirs) }
     }
 
     /// A SYN: the bytes begin behind it. Returns their sequence number.
-    fn open(&mut self, direction: Direction, seq: u32) -> u32 {
+    fn open(&mut self, direction: Direction, seq: u32, stamp: Option<u32>) -> u32 {
         let first = seq.wrapping_add(1);
         let [ours, theirs] = &mut self.syns;
         let syn = if direction == Direction::Write { ours } else { theirs };
-        if syn.replace(seq).is_none() && !self.half(direction).is_known() {
+        if syn.replace((seq, stamp)).is_none() && !self.half(direction).is_known() {
             self.half(direction).begin(first, 0);
         }
         first

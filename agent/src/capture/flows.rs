@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sonde_abi::record::{RecordKind, flags};
 use sonde_abi::{ChunkHeader, Direction, Family, LifeEvent, LifeHeader, Record, Role};
 
-use super::flow::{Belongs, Flow, Move};
+use super::flow::{Belongs, Flow, Handshake, Move};
 use super::segment::{Endpoint, TcpSegment};
 use crate::conn::{Nanos, Recency};
 use crate::telemetry::{Counters, Lost};
@@ -58,6 +58,8 @@ pub struct Flows {
     limits: Limits,
     counters: Arc<Counters>,
     by_ends: HashMap<(Endpoint, Endpoint), u32, foldhash::fast::RandomState>,
+    /// The flow that stands for a connection which may be captured under several addresses.
+    by_handshake: HashMap<Handshake, u32, foldhash::fast::RandomState>,
     flows: Recency<Flow>,
     /// Those that miss something.
     waiting: Vec<u32>,
@@ -74,6 +76,7 @@ impl Flows {
             limits,
             counters,
             by_ends: HashMap::default(),
+            by_handshake: HashMap::default(),
             flows: Recency::default(),
             waiting: Vec::new(),
             held: 0,
@@ -106,7 +109,31 @@ impl Flows {
         self.flows.touch(slot);
         let limits = self.limits;
         let starved = self.held > limits.held;
+        if self.flows.get_mut(slot).is_some_and(|flow| flow.echo) {
+            return;
+        }
         self.drive(slot, |flow, to| flow.segment(segment, &limits, starved, to), &mut to);
+        if segment.flags.syn {
+            self.recognise(slot);
+        }
+    }
+
+    /// Of two flows with the same handshake the one that began first is told, unless the other has spoken.
+    fn recognise(&mut self, slot: u32) {
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let (Some(handshake), incarnation) = (flow.handshake(), flow.incarnation) else { return };
+        let other = self.by_handshake.get(&handshake).copied().filter(|&other| other != slot);
+        match other.and_then(|other| self.flows.get_mut(other)) {
+            Some(other) if other.incarnation > incarnation && !other.spoke => other.echo = true,
+            Some(_) => {
+                if let Some(flow) = self.flows.get_mut(slot) {
+                    flow.echo = true;
+                }
+                return;
+            }
+            None => {}
+        }
+        self.by_handshake.insert(handshake, slot);
     }
 
     /// Takes the time of the latest segments: gives up what has been missing for too long, and forgets what is over.
@@ -162,6 +189,9 @@ impl Flows {
         self.held = self.held.saturating_sub(flow.held_bytes());
         let (here, there) = flow.ends;
         self.by_ends.remove(&(here.min(there), here.max(there)));
+        if let Some(handshake) = flow.handshake().filter(|by| self.by_handshake.get(by) == Some(&slot)) {
+            self.by_handshake.remove(&handshake);
+        }
         if flow.listed {
             self.waiting.retain(|&waiting| waiting != slot);
         }
@@ -189,7 +219,7 @@ impl Flows {
                 // Those behind it were heard of later.
                 return;
             }
-            if silence > if flow.closed || !flow.spoke { over } else { silent } {
+            if silence > if flow.closed || flow.echo || !flow.spoke { over } else { silent } {
                 self.remove(slot, to);
             }
         }

@@ -39,6 +39,8 @@ pub struct TcpSegment<'a> {
     pub ack: Option<u32>,
     /// Control bits.
     pub flags: Flags,
+    /// The sender's clock, where a SYN tells it (RFC 7323, section 3).
+    pub stamp: Option<u32>,
     /// What was captured of its data.
     pub bytes: &'a [u8],
     /// How much data it carried: at least as much.
@@ -49,6 +51,29 @@ const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
+
+const OPTION_END: u8 = 0;
+const OPTION_NOTHING: u8 = 1;
+const OPTION_STAMP: u8 = 8;
+
+/// Looks for the time stamp among options.
+fn stamp(options: &[u8]) -> Option<u32> {
+    let mut options = Bytes(options);
+    loop {
+        match options.u8()? {
+            OPTION_END => return None,
+            OPTION_NOTHING => {}
+            OPTION_STAMP => {
+                options.skip(1)?;
+                return options.be32();
+            }
+            _ => {
+                let length = usize::from(options.u8()?);
+                options.skip(length.checked_sub(2)?)?;
+            }
+        }
+    }
+}
 
 impl<'a> TcpSegment<'a> {
     /// Reads a segment: `bytes` of it were captured, `length` there were. `None` where it is not whole up to its data.
@@ -74,6 +99,7 @@ impl<'a> TcpSegment<'a> {
             seq,
             ack: has(ACK).then_some(ack),
             flags: Flags { fin: has(FIN), syn: has(SYN), rst: has(RST) },
+            stamp: if has(SYN) { bytes.get(20..header).and_then(stamp) } else { None },
             bytes: data,
             length,
         })

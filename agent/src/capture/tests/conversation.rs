@@ -61,7 +61,8 @@ impl Conversation {
         let (from, to) = (self.ends[who], self.ends[1 - who]);
         let (seq, ack) = (self.seq[who], Some(self.seq[1 - who]));
         let time = self.now();
-        self.segments.push(Segment { time, from, to, seq, ack, flags, bytes: bytes.to_vec(), missing: 0 });
+        let bytes = bytes.to_vec();
+        self.segments.push(Segment { time, from, to, seq, ack, flags, stamp: None, bytes, missing: 0 });
     }
 
     pub(super) fn finish(&mut self, who: usize) {
@@ -121,9 +122,9 @@ pub(super) fn replay_within(segments: &[Segment], limits: Limits) -> Outcome {
     let mut events = Vec::new();
     let mut held = 0;
     for segment in segments {
-        let Segment { time, from, to, seq, ack, flags, ref bytes, missing } = *segment;
+        let Segment { time, from, to, seq, ack, flags, stamp, ref bytes, missing } = *segment;
         let length = bytes.len() as u32 + missing;
-        let segment = TcpSegment { time, from, to, seq, ack, flags, bytes, length };
+        let segment = TcpSegment { time, from, to, seq, ack, flags, stamp, bytes, length };
         flows.segment(&segment, |record| connections.record(record, &mut events));
         held = held.max(flows.held());
         flows.tick(time, |record| connections.record(record, &mut events));

@@ -306,3 +306,29 @@ fn connections_are_bounded() {
     // Those that never carried data are no loss.
     assert!((400..500).contains(&outcome.counters.lost(Lost::ConnectionsFull)));
 }
+
+#[test]
+fn both_sides_of_an_address_translation_are_one() {
+    let mut conversation = one();
+    conversation.close();
+    for (segment, stamp) in conversation.segments.iter_mut().zip([77, 88]) {
+        segment.stamp = Some(stamp);
+    }
+    let (client, server) = (endpoint("192.168.0.9", 51_000), endpoint("172.16.0.1", 8080));
+    let translate = |segment: &Segment| {
+        let (from, to) = if segment.from.port == 80 { (server, client) } else { (client, server) };
+        Segment { from, to, ..segment.clone() }
+    };
+    // The router sees each segment before and after, and the answers the other way round.
+    let seen = conversation.segments.iter().flat_map(|segment| {
+        let [before, after] = [segment.clone(), translate(segment)];
+        if segment.from.port == 80 { [after, before] } else { [before, after] }
+    });
+    let seen: Vec<Segment> = seen.collect();
+    let outcome = replay(&seen);
+    assert_eq!(essence(&outcome), [("/a", Some(201), None)]);
+    assert_eq!(outcome.told[0].port, 40_000, "as the side of the client shows it");
+    // Without clocks they may be two connections of a stack that always begins with the same numbers.
+    let plain: Vec<Segment> = seen.into_iter().map(|segment| Segment { stamp: None, ..segment }).collect();
+    assert_eq!(replay(&plain).told.len(), 2);
+}

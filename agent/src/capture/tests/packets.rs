@@ -22,8 +22,8 @@ fn check(link: u16, bytes: &[u8], segment: &Segment) {
 }
 
 fn borrowed(segment: &Segment) -> TcpSegment<'_> {
-    let Segment { time, from, to, seq, ack, flags, ref bytes, missing } = *segment;
-    TcpSegment { time, from, to, seq, ack, flags, bytes, length: bytes.len() as u32 + missing }
+    let Segment { time, from, to, seq, ack, flags, stamp, ref bytes, missing } = *segment;
+    TcpSegment { time, from, to, seq, ack, flags, stamp, bytes, length: bytes.len() as u32 + missing }
 }
 
 #[test]
@@ -49,6 +49,14 @@ fn every_link_type() {
             check(link, &packet, &segment);
         }
     }
+}
+
+#[test]
+fn the_clock_of_a_syn_is_read() {
+    let mut segment = sample(false);
+    segment.flags.syn = true;
+    segment.stamp = Some(0xDEAD_BEEF);
+    check(101, &ip(&segment), &segment);
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub(super) struct Segment {
     pub(super) seq: u32,
     pub(super) ack: Option<u32>,
     pub(super) flags: Flags,
+    /// Of a SYN.
+    pub(super) stamp: Option<u32>,
     pub(super) bytes: Vec<u8>,
     /// Bytes of data that were not captured.
     pub(super) missing: u32,
@@ -24,16 +26,19 @@ pub(super) fn endpoint(ip: &str, port: u16) -> Endpoint {
 
 /// The TCP segment, header first.
 pub(super) fn tcp(segment: &Segment) -> Vec<u8> {
-    let Segment { from, to, seq, ack, flags, bytes, .. } = segment;
+    let Segment { from, to, seq, ack, flags, stamp, bytes, .. } = segment;
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     let control = bit(flags.fin, 1) | bit(flags.syn, 2) | bit(flags.rst, 4) | bit(ack.is_some(), 16) | 8;
-    // With an option of four bytes, as most have some.
     let mut tcp = Vec::new();
     tcp.extend(from.port.to_be_bytes());
     tcp.extend(to.port.to_be_bytes());
     tcp.extend(seq.to_be_bytes());
     tcp.extend(ack.unwrap_or(0).to_be_bytes());
-    tcp.extend([6 << 4, control, 0x20, 0, 0xBA, 0xD0, 0, 0, 1, 1, 1, 0]);
+    let mut options = vec![1, 2, 4, 5, 180];
+    options.extend(stamp.iter().flat_map(|stamp| [&[8, 10][..], &stamp.to_be_bytes(), &[0; 4]].concat()));
+    options.resize(options.len().next_multiple_of(4), 0);
+    tcp.extend([(20 + options.len() as u8) << 2, control, 0x20, 0, 0xBA, 0xD0, 0, 0]);
+    tcp.extend(options);
     tcp.extend(bytes);
     tcp
 }
