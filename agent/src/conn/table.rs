@@ -43,6 +43,14 @@ pub struct Limits {
     pub waiting: Nanos,
 }
 
+impl Limits {
+    /// For records that come in order as far as they ever will: nothing waits for a hole to be filled.
+    #[must_use]
+    pub fn in_order() -> Self {
+        Self { reassembly: Bounds { chunks: 0, bytes: 0, time: 0 }, ..Self::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         const SECOND: Nanos = 1_000_000_000;

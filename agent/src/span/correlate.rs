@@ -61,6 +61,9 @@ pub struct CorrelatorConfig {
     pub max_waiting: usize,
     /// Bytes in them at most, estimated.
     pub max_waiting_bytes: usize,
+    /// Exchanges tell which process has them, so that what else it does and on which thread is evidence. Else only what they
+    /// carry counts.
+    pub processes: bool,
     /// Exchanges held at most, those that have not ended among them; past it the oldest of these are given up.
     pub max_held: usize,
 }
@@ -76,6 +79,7 @@ impl Default for CorrelatorConfig {
             max_waiting: 32_768,
             max_waiting_bytes: 32 << 20,
             max_held: 131_072,
+            processes: true,
         }
     }
 }
