@@ -2,10 +2,14 @@
 //!
 //! Part of the functional core: no clock, no I/O. Whoever asks says which time has passed.
 
+mod explicit;
+mod exponential;
 mod histogram;
 mod model;
 mod red;
 
+pub use explicit::Explicit;
+pub use exponential::Exponential;
 pub use histogram::Histogram;
 pub use model::{
     Exemplar, ExponentialPoint, HistogramPoint, Instrument, Labels, Metric, MetricData, Number, NumberPoint,
