@@ -18,3 +18,4 @@ pub mod proto;
 pub mod replay;
 pub mod span;
 pub mod telemetry;
+pub mod web;
