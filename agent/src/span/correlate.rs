@@ -21,7 +21,7 @@ use super::join::Joins;
 use super::node::{Candidate, Link, Node, Nodes, Trace};
 use super::process::Process;
 use super::thread::{Mark, Reading};
-use super::{ParentContext, Scheduling, SpanContext, parent};
+use super::{ParentContext, Sampler, Scheduling, SpanContext, parent};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Event, Exchange, ExchangeId, Milestone};
 use crate::telemetry::{Counters, Lost};
@@ -29,6 +29,8 @@ use crate::telemetry::{Counters, Lost};
 mod begin;
 mod decide;
 mod doubt;
+#[cfg(test)]
+mod sampled;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
@@ -45,6 +47,8 @@ const LINGERING: usize = 4096;
 /// Bounds of the correlator, and the seed of its ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorrelatorConfig {
+    /// Which traces are sampled.
+    pub sampler: Sampler,
     /// Ids are a function of this and of the exchange: random for a live run, that of the recording for a replay.
     pub seed: u64,
     /// How long a server exchange waits for its other end's record once its own head is known.
@@ -64,6 +68,7 @@ pub struct CorrelatorConfig {
 impl Default for CorrelatorConfig {
     fn default() -> Self {
         Self {
+            sampler: Sampler::default(),
             seed: 0,
             join_wait: 20_000_000,
             settle_wait: 250_000_000,
@@ -168,6 +173,11 @@ impl Correlator {
             }
         }
         self.expire(out);
+    }
+
+    /// Samples by another rule from here on: traces that have begun keep theirs.
+    pub fn set_sampler(&mut self, sampler: Sampler) {
+        self.config.sampler = sampler;
     }
 
     /// Says how a process runs its requests. Until then that is [`Scheduling::Unknown`].
