@@ -111,6 +111,12 @@ impl From<i64> for AttributeValue {
     }
 }
 
+impl From<bool> for AttributeValue {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
 /// Names one process of one boot of one node, the same however often Sonde is started: a UUID of version 8 (RFC 9562,
 /// section 5.8) made from what tells processes apart.
 fn instance_id(host: &Host, process: ProcessId) -> String {
