@@ -82,10 +82,12 @@ mod tests {
                 position: 0,
                 connect: None,
                 trace: None,
+                excluded: false,
             },
             request: message(Some(0)),
             response: Some(message(None)),
             failure: None,
+            failed: None,
             quality: None,
             call: Call::Http1(call),
         };
