@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use sonde_abi::{Record, record};
+use sonde_abi::{LifeEvent, Record, record};
 
 use crate::config::PortSet;
 use crate::conn::{Connections, Limits, Nanos, Role};
@@ -79,13 +79,25 @@ impl Pipeline {
     /// Finds out what the process of a record is, where it is not known or may have become another one. Returns it then.
     /// Live runs only: a replay is told.
     pub fn meet(&mut self, record: &Record<'_>) -> Option<Arc<Process>> {
-        let Record::Chunk(header, _) = record else { return None };
+        let header = match record {
+            Record::Chunk(header, _) => header,
+            Record::Life(header, _) => {
+                if header.event() == Some(LifeEvent::Forked) {
+                    self.processes.forked(header.tgid, header.first_peer, header.time_ns);
+                }
+                return None;
+            }
+        };
         let announced = header.flags & record::flags::NEW_PROCESS != 0;
         let before = self.processes.known(header.tgid).cloned();
         if before.is_some() && !announced {
             return None;
         }
-        let process = self.processes.identify(header.tgid);
+        let process = if header.flags & record::flags::FORKED == 0 {
+            self.processes.identify(header.tgid)
+        } else {
+            self.processes.identify_forked(header.tgid)
+        };
         if !before.is_some_and(|before| Arc::ptr_eq(&before, &process)) {
             self.correlator.scheduling(header.tgid, process.scheduling);
             for delay in RECHECKS {

@@ -42,7 +42,9 @@ pub fn set_state_walked(ctx: BtfTracePointContext) -> i32 {
     let new_state = ctx.arg(2);
     let _ = set_state::<Walked>(sock, new_state);
     if new_state == TCP_CLOSE {
-        let _ = CONNS.remove(&(sock as u64));
+        if CONNS.remove(&(sock as u64)).is_ok() {
+            count(KernelCounter::StatesEnded);
+        }
     }
     0
 }
@@ -106,6 +108,26 @@ fn opened(sock: Kernel, state: &ConnState) {
         ..life(sock, state)
     };
     output(&header, LifeHeader::LEN as u64);
+}
+
+/// Tells that a process has forked another one.
+#[inline(always)]
+pub fn forked(child: u32, parent: u32) -> Option<()> {
+    // SAFETY: a helper without arguments.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let header = LifeHeader {
+        kind: RecordKind::Life as u8,
+        event: LifeEvent::Forked as u8,
+        error: 0,
+        length: 0,
+        time_ns,
+        sock: 0,
+        first_local: 0,
+        first_peer: parent,
+        tgid: child,
+        tid: child,
+    };
+    output(&header, LifeHeader::LEN as u64)
 }
 
 /// Bytes of the record that carries a unix socket's name.

@@ -232,7 +232,7 @@ impl Connections {
                     self.end(slot, ending, events);
                 }
             }
-            None => {}
+            Some(LifeEvent::Forked) | None => {}
         }
     }
 
