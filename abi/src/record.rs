@@ -78,7 +78,7 @@ pub mod flags {
 
 /// What one call moved in one direction of one connection; `captured` payload bytes follow, the first of the chunk.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkHeader {
     /// [`RecordKind::Chunk`].
     pub kind: u8,
@@ -145,7 +145,7 @@ pub enum LifeEvent {
 
 /// A connection's event; for [`LifeEvent::UnixName`] `length` bytes follow.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LifeHeader {
     /// [`RecordKind::Life`].
     pub kind: u8,

@@ -12,6 +12,8 @@ mod model;
 mod node;
 pub mod parent;
 mod process;
+pub mod route;
+pub mod sample;
 mod scheduling;
 mod thread;
 
@@ -22,4 +24,5 @@ pub use model::{
     Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
     SpanStatus, TraceId, Value,
 };
+pub use sample::Sampler;
 pub use scheduling::Scheduling;
