@@ -85,7 +85,7 @@ pub mod offsets {
     }
     accessors! {
         task_files task_tgid task_pid files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
-        sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num skc_dport skc_daddr skc_rcv_saddr
+        sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num inet_sport skc_dport skc_daddr skc_rcv_saddr
         skc_v6_daddr skc_v6_rcv_saddr tcp_bytes_acked tcp_bytes_received tcp_snd_una tcp_write_seq tcp_rcv_nxt
         tcp_copied_seq tcp_mstamp unix_peer unix_addr unix_addr_len unix_addr_name
     }

@@ -212,10 +212,7 @@ impl<T: Tap> Reader<T> {
         }
         for attached in self.live.probes.attached.iter().filter(|attached| attached.failure.is_some()) {
             let why = attached.failure.as_deref().unwrap_or_default();
-            warn!(
-                program = attached.program,
-                why, "a program is not attached; what it would tell is missing"
-            );
+            warn!(program = attached.program, why, "not attached: {}", attached.without.unwrap_or_default());
         }
         self.drain();
         crate::probe::release_memory();
