@@ -116,6 +116,27 @@ pub fn count(counter: KernelCounter) {
         // SAFETY: a slot of this processor. A program that interrupts this one may lose an increment of it at worst.
         unsafe { *value += 1 };
     }
+    #[cfg(feature = "log")]
+    if !matches!(counter, KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded) {
+        log(counter);
+    }
+}
+
+/// Says what was lost. Each event by itself, which no production node could bear: for those who look for a cause. A
+/// function of its own: the stack of its callers has no room for it.
+#[cfg(feature = "log")]
+#[inline(never)]
+fn log(counter: KernelCounter) {
+    match counter {
+        KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded => {}
+        KernelCounter::RingFull => aya_log_ebpf::debug!(&(), "ring full: a record is lost"),
+        KernelCounter::UserFault => aya_log_ebpf::debug!(&(), "memory is not there: sent without payload"),
+        KernelCounter::StateFull => aya_log_ebpf::debug!(&(), "no room for a socket's state: not observed"),
+        KernelCounter::HeadTooLong => aya_log_ebpf::debug!(&(), "head too long: cut off"),
+        KernelCounter::NoBuffer => aya_log_ebpf::debug!(&(), "no buffer to be seen: sent without payload"),
+        KernelCounter::LeftAlone => aya_log_ebpf::debug!(&(), "not HTTP: left alone from here on"),
+        KernelCounter::FarBuffer => aya_log_ebpf::debug!(&(), "too many buffers: the rest without payload"),
+    }
 }
 
 /// The byte of a process, `None` for ids beyond `pid_max`.

@@ -282,6 +282,8 @@ impl<T: Tap> Reader<T> {
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
         let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+        #[cfg(feature = "log")]
+        probes.pass_on_log();
         counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         for process in pipeline.recheck(now) {
             decide(probes, &process);

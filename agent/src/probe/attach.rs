@@ -90,6 +90,8 @@ pub struct Probes {
     counters: PerCpuArray<MapData, u64>,
     /// An array of programs is emptied when its last descriptor is closed.
     _next_message: Option<ProgramArray<MapData>>,
+    #[cfg(feature = "log")]
+    log: Option<super::log::ProgramLog>,
     programs: Ebpf,
 }
 
@@ -142,7 +144,17 @@ impl Probes {
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
         let counters =
             PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(wrap("map COUNTERS"))?;
-        let mut probes = Self { attached: Vec::new(), processes, counters, _next_message: None, programs };
+        #[cfg(feature = "log")]
+        let log = super::log::ProgramLog::of(&mut programs);
+        let mut probes = Self {
+            attached: Vec::new(),
+            processes,
+            counters,
+            _next_message: None,
+            #[cfg(feature = "log")]
+            log,
+            programs,
+        };
         for (program, place, without) in wanted(settings.family) {
             let outcome = match place {
                 Place::At(tracepoint) => probes
@@ -213,6 +225,14 @@ impl Probes {
         }
         self.attached.push(Attached { program, place, without, failure });
         Ok(())
+    }
+
+    /// Passes on what the programs have logged.
+    #[cfg(feature = "log")]
+    pub fn pass_on_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.pass_on();
+        }
     }
 
     /// Takes over what the kernel side counted.
