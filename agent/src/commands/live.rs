@@ -17,7 +17,8 @@ use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
 use crate::probe::{ProbeError, Probes, Ring, Settings};
-use crate::telemetry::Counters;
+use crate::replay::{KERNEL_LOSSES, Losses};
+use crate::telemetry::{Counters, Lost};
 
 /// The reader comes by itself after this time while there is something to read: the bound on the delay of a record.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -32,7 +33,7 @@ const BATCH: usize = 1024;
 /// A record can be stamped this long before it is in the ring.
 const IN_FLIGHT: Nanos = 1_000_000;
 
-/// How often the kernel's counters and the clock are read again.
+/// How often the clock is read again, and processes are looked at that may have turned out otherwise.
 const HOUSEKEEPING: Nanos = 1_000_000_000;
 
 /// What to do with what comes out, on the reader's thread.
@@ -41,6 +42,8 @@ pub(super) trait Tap: Send {
     fn process(&mut self, process: &Process);
     /// A record, before the pipeline takes it.
     fn record(&mut self, bytes: &[u8]);
+    /// What the kernel side has lost in all, where that has changed.
+    fn losses(&mut self, losses: &Losses);
     /// The clock, from here on.
     fn clock(&mut self, clock: Clock);
     /// The pipeline was ticked; what it has made may be taken.
@@ -102,7 +105,13 @@ impl Live {
         let ending = Arc::new(AtomicBool::new(false));
         let hooks = self.family.name();
         let (attached, when_attached) = mpsc::sync_channel(1);
-        let reader = Reader { live: self, tap, ending: Arc::clone(&ending), next_housekeeping: 0 };
+        let reader = Reader {
+            live: self,
+            tap,
+            ending: Arc::clone(&ending),
+            next_housekeeping: 0,
+            losses: Losses::default(),
+        };
         let _guard = runtime.enter();
         let mut signals = Signals::new().map_err(system("cannot wait for signals"))?;
         let reader = thread::Builder::new()
@@ -188,6 +197,7 @@ struct Reader<T> {
     tap: T,
     ending: Arc<AtomicBool>,
     next_housekeeping: Nanos,
+    losses: Losses,
 }
 
 impl<T: Tap> Reader<T> {
@@ -221,7 +231,9 @@ impl<T: Tap> Reader<T> {
                 break;
             }
         }
-        self.live.probes.read_counters(&self.live.counters);
+        let skipped = self.live.probes.skipped();
+        self.live.counters.set_lost(Lost::ProgramSkipped, skipped);
+        self.count_losses();
         self.live.pipeline.finish();
         self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
         self.tap
@@ -250,18 +262,30 @@ impl<T: Tap> Reader<T> {
         // A full batch leaves records in the ring: what is known is known up to the last one taken.
         let reached = if taken < BATCH { before } else { newest };
         let watermark = reached.saturating_sub(IN_FLIGHT);
-        pipeline.tick(watermark);
-        tap.ticked(watermark, pipeline);
+        self.count_losses();
+        self.live.pipeline.tick(watermark);
+        self.tap.ticked(watermark, &mut self.live.pipeline);
         if before >= self.next_housekeeping {
             self.keep_house(before);
         }
         taken
     }
 
+    /// Takes over what the kernel side counts, before a tick decides anything: where records are missing, parents are
+    /// chosen with more care.
+    fn count_losses(&mut self) {
+        let Live { probes, counters, .. } = &self.live;
+        probes.read_counters(counters);
+        let losses = KERNEL_LOSSES.map(|why| counters.lost(why));
+        if std::mem::replace(&mut self.losses, losses) != losses {
+            self.tap.losses(&losses);
+        }
+    }
+
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
-        let Live { pipeline, probes, counters, clock, .. } = &mut self.live;
-        probes.read_counters(counters);
+        let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+        counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         for process in pipeline.recheck(now) {
             decide(probes, &process);
             self.tap.process(&process);

@@ -14,6 +14,7 @@ use crate::discover::Process;
 use crate::enrich::Clock;
 use crate::export::Outputs;
 use crate::pipeline::Pipeline;
+use crate::replay::Losses;
 use crate::telemetry::{Counters, Summary};
 
 /// Observes until a signal comes.
@@ -36,6 +37,7 @@ struct Export(Outputs);
 impl Tap for Export {
     fn process(&mut self, _: &Process) {}
     fn record(&mut self, _: &[u8]) {}
+    fn losses(&mut self, _: &Losses) {}
     fn clock(&mut self, _: Clock) {}
 
     fn ticked(&mut self, _: Nanos, pipeline: &mut Pipeline) {

@@ -15,7 +15,7 @@ use crate::conn::Nanos;
 use crate::discover::Process;
 use crate::enrich::Clock;
 use crate::pipeline::Pipeline;
-use crate::replay::{Header, RecordingError, Writer};
+use crate::replay::{Header, Losses, RecordingError, Writer};
 use crate::telemetry::{Counters, Summary};
 
 /// Records until a signal comes.
@@ -91,6 +91,10 @@ impl Tap for Recorder {
 
     fn record(&mut self, bytes: &[u8]) {
         self.write(|writer| writer.record(bytes));
+    }
+
+    fn losses(&mut self, losses: &Losses) {
+        self.write(|writer| writer.losses(losses));
     }
 
     fn clock(&mut self, clock: Clock) {

@@ -56,6 +56,8 @@ pub struct Opening {
     pub connect: Option<Stamp>,
     /// Trace context that the request carries; told when the exchange begins, and not kept.
     pub trace: Option<Box<TraceHeaders>>,
+    /// Its path is one of those that are counted, but not exported.
+    pub excluded: bool,
 }
 
 /// A request and its response, or what there is of them.
@@ -85,7 +87,9 @@ impl Exchange {
         let shared = [&call.host, &call.user_agent].into_iter().flatten().map(|text| text.len());
         let owned = [&call.forwarded_for, &call.forwarded_proto].into_iter().flatten().map(|text| text.len());
         let texts = shared.chain(owned).sum::<usize>();
-        size_of::<Self>() + call.method.len() + call.target.len() + texts
+        let captured =
+            call.headers.iter().map(|header| size_of_val(header) + header.value.len()).sum::<usize>();
+        size_of::<Self>() + call.method.len() + call.target.len() + texts + captured
     }
 }
 

@@ -21,7 +21,7 @@ use super::join::Joins;
 use super::node::{Candidate, Link, Node, Nodes, Trace};
 use super::process::Process;
 use super::thread::{Mark, Reading};
-use super::{ParentContext, Scheduling, SpanContext, parent};
+use super::{ParentContext, Sampler, Scheduling, SpanContext, parent};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Event, Exchange, ExchangeId, Milestone};
 use crate::telemetry::{Counters, Lost};
@@ -29,6 +29,8 @@ use crate::telemetry::{Counters, Lost};
 mod begin;
 mod decide;
 mod doubt;
+#[cfg(test)]
+mod sampled;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
@@ -45,6 +47,8 @@ const LINGERING: usize = 4096;
 /// Bounds of the correlator, and the seed of its ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorrelatorConfig {
+    /// Which traces are sampled.
+    pub sampler: Sampler,
     /// Ids are a function of this and of the exchange: random for a live run, that of the recording for a replay.
     pub seed: u64,
     /// How long a server exchange waits for its other end's record once its own head is known.
@@ -57,6 +61,9 @@ pub struct CorrelatorConfig {
     pub max_waiting: usize,
     /// Bytes in them at most, estimated.
     pub max_waiting_bytes: usize,
+    /// Exchanges tell which process has them, so that what else it does and on which thread is evidence. Else only what they
+    /// carry counts.
+    pub processes: bool,
     /// Exchanges held at most, those that have not ended among them; past it the oldest of these are given up.
     pub max_held: usize,
 }
@@ -64,6 +71,7 @@ pub struct CorrelatorConfig {
 impl Default for CorrelatorConfig {
     fn default() -> Self {
         Self {
+            sampler: Sampler::default(),
             seed: 0,
             join_wait: 20_000_000,
             settle_wait: 250_000_000,
@@ -71,6 +79,7 @@ impl Default for CorrelatorConfig {
             max_waiting: 32_768,
             max_waiting_bytes: 32 << 20,
             max_held: 131_072,
+            processes: true,
         }
     }
 }
@@ -170,6 +179,11 @@ impl Correlator {
         self.expire(out);
     }
 
+    /// Samples by another rule from here on: traces that have begun keep theirs.
+    pub fn set_sampler(&mut self, sampler: Sampler) {
+        self.config.sampler = sampler;
+    }
+
     /// Says how a process runs its requests. Until then that is [`Scheduling::Unknown`].
     pub fn scheduling(&mut self, tgid: u32, scheduling: Scheduling) {
         self.process(tgid).schedule(scheduling);
@@ -187,7 +201,13 @@ impl Correlator {
     /// Says that all records up to `now` have been seen.
     pub fn tick(&mut self, now: Nanos, out: &mut Vec<Finished>) {
         self.advance(now);
-        let lost = [Lost::RingFull, Lost::BadRecord, Lost::KernelStateFull, Lost::ConnectionsFull];
+        let lost = [
+            Lost::RingFull,
+            Lost::ProgramSkipped,
+            Lost::BadRecord,
+            Lost::KernelStateFull,
+            Lost::ConnectionsFull,
+        ];
         let losses = lost.iter().map(|&why| self.counters.lost(why)).sum();
         if losses != self.losses {
             self.losses = losses;

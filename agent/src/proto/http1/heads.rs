@@ -220,6 +220,7 @@ impl Http1 {
         };
         let mut trace = None;
         let mut framing = fields::request(lines, &mut call, &mut trace, &mut self.repeated);
+        fields::asked_of_request(lines, context.capture, &mut call, &mut trace);
         let mut quality = None;
         if let Extent::Cut(mark) = extent {
             framing = Framing::Unknown;
@@ -238,6 +239,7 @@ impl Http1 {
                 position,
                 connect: context.identity.connect.take(),
                 trace,
+                excluded: context.capture.excluded.match_target(line.target),
             };
             let kept = Opening { trace: None, ends: Arc::clone(&opening.ends), ..opening };
             context.events.push(Event::Begin(opening));
@@ -294,6 +296,7 @@ impl Http1 {
             let exchange = &mut open.exchange;
             exchange.response = Some(Message { first, last, body_size: None });
             let call = http(exchange);
+            fields::asked_of_response(lines, context.capture, call);
             call.status = Some(status);
             call.upgraded = successor.is_some();
             let id = exchange.opening.id;

@@ -25,7 +25,7 @@ use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Direction, Nanos, Segment};
 use crate::proto::parser::{Context, Ending, Onset, Verdict};
-use crate::proto::{Failure, Quality};
+use crate::proto::{CapturedHeader, Failure, Quality};
 use sonde_abi::sniff::Start;
 
 #[cfg(doc)]
@@ -56,6 +56,8 @@ pub struct HttpCall {
     pub forwarded_proto: Option<Box<str>>,
     /// Status code of the final response; `None` where none was seen.
     pub status: Option<u16>,
+    /// Headers that were asked for, in their order, the request's first.
+    pub headers: Vec<CapturedHeader>,
     /// The connection was handed on: 101, or a 2xx answer to CONNECT.
     pub upgraded: bool,
 }

@@ -41,6 +41,7 @@ fn exchange(role: Role, call: HttpCall) -> Exchange {
             position: 0,
             connect: None,
             trace: None,
+            excluded: false,
         },
         request: Message { first: stamp, last: stamp, body_size: Some(0) },
         response: Some(Message { first: stamp, last: stamp, body_size: Some(12) }),
