@@ -23,6 +23,9 @@ const RECHECKS: [Nanos; 3] = [1_000_000_000, 5_000_000_000, 30_000_000_000];
 /// Processes that wait to be looked at again at most; one more is not looked at again.
 const RECHECKS_WAITING: usize = 16_384;
 
+/// Room for events that is kept from one record to the next.
+const KEPT_EVENTS: usize = 256;
+
 /// Everything between the ring and the outputs.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -211,6 +214,8 @@ impl Pipeline {
                 None => correlator.event(event, finished),
             }
         }
+        // After a loss many connections speak at once; that memory is not kept.
+        self.events.shrink_to(KEPT_EVENTS);
         self.build();
     }
 
