@@ -1,18 +1,20 @@
 //! The way of a byte, from a record to a span with its resource. One thread runs it, live or in a replay; what it does
 //! depends on the records, the processes it was told and the ticks alone.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use sonde_abi::{Record, record};
+use sonde_abi::{LifeEvent, Record, record};
 
-use crate::config::PortSet;
+use crate::capture::{Perspective, Views};
+use crate::config::{PortSet, Targets};
 use crate::conn::{Connections, Limits, Nanos, Role};
 use crate::discover::{Decision, Process, Processes};
-use crate::enrich::Clock;
+use crate::enrich::{Clock, Host};
 use crate::export::{self, Item};
 use crate::proto::{Call, Event};
-use crate::span::{self, Correlator, CorrelatorConfig, Finished};
+use crate::span::{self, Correlator, CorrelatorConfig, Finished, ProcessId};
 use crate::telemetry::{Counters, Lost};
 
 /// When a process is looked at again, after it was first seen: its event loop or its threads may have been started later.
@@ -29,8 +31,10 @@ pub struct Pipeline {
     connections: Connections,
     correlator: Correlator,
     clock: Clock,
+    /// The records are of a capture: they know ends of connections instead of processes.
+    views: Option<Views>,
     counters: Arc<Counters>,
-    rechecks: VecDeque<(Nanos, u32)>,
+    rechecks: Rechecks,
     /// Processes about which something else was found out since the last [`Pipeline::recheck`].
     changed: Vec<Arc<Process>>,
     events: Vec<Event>,
@@ -57,12 +61,30 @@ impl Pipeline {
                 Arc::clone(&counters),
             ),
             clock,
+            views: None,
             counters,
-            rechecks: VecDeque::new(),
+            rechecks: Rechecks::default(),
             changed: Vec::new(),
             events: Vec::new(),
             finished: Vec::new(),
             spans: Vec::new(),
+        }
+    }
+
+    /// An empty one for the records of a capture, which are in order and stamped by the calendar.
+    #[must_use]
+    pub fn of_capture(perspective: Perspective, seed: u64, counters: Arc<Counters>) -> Self {
+        let nobody = Processes::under("/nonexistent", 0, Targets::default(), Host::default());
+        // The spans of another perspective are others.
+        let seed = seed ^ (perspective as u64) << 62;
+        let config = CorrelatorConfig { seed, processes: false, ..CorrelatorConfig::default() };
+        let pipeline =
+            Self::new(nobody, PortSet::default(), Clock::with_offset(0), seed, Arc::clone(&counters));
+        Self {
+            connections: Connections::new(Limits::in_order(), Arc::clone(&counters)),
+            correlator: Correlator::new(config, counters),
+            views: Some(Views::new(perspective)),
+            ..pipeline
         }
     }
 
@@ -79,20 +101,29 @@ impl Pipeline {
     /// Finds out what the process of a record is, where it is not known or may have become another one. Returns it then.
     /// Live runs only: a replay is told.
     pub fn meet(&mut self, record: &Record<'_>) -> Option<Arc<Process>> {
-        let Record::Chunk(header, _) = record else { return None };
+        let header = match record {
+            Record::Chunk(header, _) => header,
+            Record::Life(header, _) => {
+                if header.event() == Some(LifeEvent::Forked) {
+                    self.processes.forked(header.tgid, header.first_peer, header.time_ns);
+                }
+                return None;
+            }
+        };
         let announced = header.flags & record::flags::NEW_PROCESS != 0;
         let before = self.processes.known(header.tgid).cloned();
         if before.is_some() && !announced {
             return None;
         }
-        let process = self.processes.identify(header.tgid);
-        if !before.is_some_and(|before| Arc::ptr_eq(&before, &process)) {
+        let process = if header.flags & record::flags::FORKED == 0 {
+            self.processes.identify(header.tgid)
+        } else {
+            self.processes.identify_forked(header.tgid)
+        };
+        if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
+            self.succeed(before.as_deref(), &process);
             self.correlator.scheduling(header.tgid, process.scheduling);
-            for delay in RECHECKS {
-                if self.rechecks.len() < RECHECKS_WAITING {
-                    self.rechecks.push_back((header.time_ns + delay, header.tgid));
-                }
-            }
+            self.rechecks.add(header.time_ns, header.tgid);
         }
         Some(process)
     }
@@ -109,8 +140,17 @@ impl Pipeline {
 
     /// Takes a process as a recording describes it.
     pub fn adopt(&mut self, process: Process) {
+        let before = self.processes.known(process.id.tgid).cloned();
+        self.succeed(before.as_deref(), &process);
         self.correlator.scheduling(process.id.tgid, process.scheduling);
         self.processes.adopt(Arc::new(process));
+    }
+
+    /// What was learnt of a process says nothing of the one that has its id now, or of the program that replaced it.
+    fn succeed(&mut self, before: Option<&Process>, now: &Process) {
+        if before.is_some_and(|before| before.id != now.id || before.exe != now.exe) {
+            self.correlator.process_ended(now.id.tgid);
+        }
     }
 
     /// Sets the clock that spans are dated with.
@@ -124,6 +164,12 @@ impl Pipeline {
         self.correlate();
     }
 
+    /// Takes a record that was made of packets.
+    pub fn captured(&mut self, record: &Record<'_>) {
+        Counters::add(&self.counters.records, 1);
+        self.record(record);
+    }
+
     /// Every record stamped before `now` has been taken. Decides what has waited long enough.
     pub fn tick(&mut self, now: Nanos) {
         self.connections.tick(now, &mut self.events);
@@ -135,12 +181,7 @@ impl Pipeline {
     /// Looks again at processes whose time has come; those that turn out otherwise are returned.
     pub fn recheck(&mut self, now: Nanos) -> Vec<Arc<Process>> {
         let mut changed = std::mem::take(&mut self.changed);
-        // Not in order of time, but each at its time or a little later, which is all that is wanted.
-        while let Some((due, tgid)) = self.rechecks.front().copied() {
-            if due > now {
-                break;
-            }
-            self.rechecks.pop_front();
+        while let Some(tgid) = self.rechecks.due(now) {
             if let Some(process) = self.processes.recheck(tgid) {
                 self.correlator.scheduling(tgid, process.scheduling);
                 changed.push(process);
@@ -163,14 +204,25 @@ impl Pipeline {
     }
 
     fn correlate(&mut self) {
-        for event in self.events.drain(..) {
-            self.correlator.event(event, &mut self.finished);
+        let Self { events, correlator, finished, views, .. } = self;
+        for event in events.drain(..) {
+            match views {
+                Some(views) => views.each(event, |event| correlator.event(event, finished)),
+                None => correlator.event(event, finished),
+            }
         }
         self.build();
     }
 
     fn build(&mut self) {
         for finished in self.finished.drain(..) {
+            if let Some(views) = &mut self.views {
+                Counters::add(&self.counters.spans, 1);
+                let resource = views.resource(&finished.exchange.opening.ends);
+                let unseen = ProcessId { tgid: 0, started: 0 };
+                self.spans.push((resource, span::build(finished, self.clock, unseen)));
+                continue;
+            }
             if is_own_export(&finished) {
                 self.changed.extend(self.processes.exclude_backend(finished.tgid));
                 continue;
@@ -186,8 +238,57 @@ impl Pipeline {
     }
 }
 
+/// Whom to look at again and when, the earliest first.
+#[derive(Debug, Default)]
+struct Rechecks(BinaryHeap<Reverse<(Nanos, u32)>>);
+
+impl Rechecks {
+    /// A process was first seen at this time.
+    fn add(&mut self, seen: Nanos, tgid: u32) {
+        for delay in RECHECKS {
+            if self.0.len() < RECHECKS_WAITING {
+                self.0.push(Reverse((seen.saturating_add(delay), tgid)));
+            }
+        }
+    }
+
+    /// The next one whose time has come.
+    fn due(&mut self, now: Nanos) -> Option<u32> {
+        self.0.peek().filter(|Reverse((due, _))| *due <= now)?;
+        self.0.pop().map(|Reverse((_, tgid))| tgid)
+    }
+}
+
 /// A backend on this node serves Sonde's exports: spans of that would be exported in turn, without end.
 fn is_own_export(finished: &Finished) -> bool {
     let Call::Http1(call) = &finished.exchange.call;
     finished.exchange.opening.role == Role::Server && call.user_agent.as_deref() == Some(export::USER_AGENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn each_look_has_its_time() {
+        let mut rechecks = Rechecks::default();
+        rechecks.add(0, 1);
+        rechecks.add(2 * SECOND, 2);
+        let mut looks = Vec::new();
+        for second in 0..40 {
+            while let Some(tgid) = rechecks.due(second * SECOND) {
+                looks.push((second, tgid));
+            }
+        }
+        assert_eq!(looks, [(1, 1), (3, 2), (5, 1), (7, 2), (30, 1), (32, 2)]);
+    }
+
+    #[test]
+    fn looks_are_bounded() {
+        let mut rechecks = Rechecks::default();
+        (0..20_000).for_each(|tgid| rechecks.add(0, tgid));
+        assert_eq!(rechecks.0.len(), RECHECKS_WAITING);
+    }
 }

@@ -64,13 +64,9 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Finds out what the kernel can, and loads what it will run.
-    pub(super) fn load(
-        targets: &Targets,
-        hooks: HookChoice,
-        counters: Arc<Counters>,
-    ) -> Result<Self, Failure> {
-        let (features, types, family) = look(hooks)?;
+    /// Loads what the kernel will run.
+    pub(super) fn load(kernel: Kernel, targets: &Targets, counters: Arc<Counters>) -> Result<Self, Failure> {
+        let Kernel { features, types, family } = kernel;
         let host = Host::read();
         let host_name = host.name.clone();
         let selection = Selection {
@@ -150,18 +146,29 @@ fn reader_failed() -> Failure {
     }
 }
 
-fn look(hooks: HookChoice) -> Result<(Features, KernelTypes, HookFamily), Failure> {
-    let mut features = Features::detect();
-    let chosen = choose_hooks(hooks, &features)?;
-    for concern in features.concerns() {
-        warn!("{concern}");
+/// What this kernel can, and what of that will be used.
+pub(super) struct Kernel {
+    features: Features,
+    types: KernelTypes,
+    family: HookFamily,
+}
+
+impl Kernel {
+    /// Finds out; refuses where nothing can be observed.
+    pub(super) fn look(hooks: HookChoice) -> Result<Self, Failure> {
+        let mut features = Features::detect();
+        let chosen = choose_hooks(hooks, &features)?;
+        for concern in features.concerns() {
+            warn!("{concern}");
+        }
+        for (family, why) in &chosen.passed_over {
+            info!("not using the better hooks {family}: {why}");
+        }
+        let types = std::mem::replace(&mut features.types, Err(String::new())).map_err(|why| {
+            Failure::System { what: "the kernel's types", source: std::io::Error::other(why) }
+        })?;
+        Ok(Self { features, types, family: chosen.family })
     }
-    for (family, why) in &chosen.passed_over {
-        info!("not using the better hooks {family}: {why}");
-    }
-    let types = std::mem::replace(&mut features.types, Err(String::new()))
-        .map_err(|why| Failure::System { what: "the kernel's types", source: std::io::Error::other(why) })?;
-    Ok((features, types, chosen.family))
 }
 
 /// SIGTERM and SIGINT.

@@ -1,11 +1,14 @@
 //! The commands of `sonde`, one file each.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Cli, Command, ConfigError};
+use crate::capture::CaptureError;
+use crate::config::{Cli, Command, Config, ConfigError, Environment, RunArgs};
 use crate::export::OutputError;
 use crate::kernel::Refusal;
 use crate::probe::ProbeError;
@@ -42,6 +45,22 @@ pub enum Failure {
         /// Why.
         source: RecordingError,
     },
+    /// A capture cannot be read.
+    #[error("{path}: {source}")]
+    Capture {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: CaptureError,
+    },
+    /// A file cannot be replayed at all.
+    #[error("{path}: {what}")]
+    Replay {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        what: String,
+    },
     /// Something that needs consent was not consented to.
     #[error("{0}")]
     Refusing(String),
@@ -59,6 +78,8 @@ impl Failure {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Recording { .. }
+            | Self::Capture { .. }
+            | Self::Replay { .. }
             | Self::System { .. }
             | Self::Output(OutputError::Otlp(_) | OutputError::Thread(_)) => 1,
             Self::Config(_) | Self::Output(_) | Self::Refusing(_) => 2,
@@ -86,6 +107,15 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The configuration in effect; says what of it is to be taken note of.
+fn configure(args: &RunArgs, file: Option<&Path>) -> Result<Config, Failure> {
+    let config = Config::new(args, &Environment::with_config(file)?)?;
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    Ok(config)
 }
 
 fn log_to_stderr(filter: &str) {

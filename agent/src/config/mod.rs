@@ -22,7 +22,7 @@ pub use effective::Config;
 pub use environment::Environment;
 pub use file::{Document, Entry, Problem};
 pub use keys::{KEYS, Key, Kind, Reload};
-pub use otlp::{Batching, Compression, Endpoint, Otlp, Protocol};
+pub use otlp::{Batching, ClientIdentity, Compression, Endpoint, MetricReading, Otlp, Protocol};
 pub use outputs::{OutputSpec, OutputsConfig, Resolved, WhenFull};
 pub use reading::{Setting, Source};
 pub use targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
@@ -45,6 +45,12 @@ pub enum ConfigError {
     /// Places in the configuration file, or in variables of Sonde's own, all that were found.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
+    /// A point of view on a recording.
+    #[error(
+        "--perspective is for captures: a recording of Sonde holds each end of a connection that it saw\n  \
+         hint: leave --perspective out"
+    )]
+    Perspective,
     /// Outputs that exclude each other.
     #[error("{problem}\n  hint: {hint}")]
     Outputs {

@@ -46,7 +46,7 @@ pub(super) fn describe(exchange: &Exchange, show: &mut dyn FnMut(&str, Value<'_>
     http::describe(call, exchange, kind(exchange), &mut Shown { to: show, scratch: String::new() });
 }
 
-const fn kind(exchange: &Exchange) -> SpanKind {
+pub(super) const fn kind(exchange: &Exchange) -> SpanKind {
     match exchange.opening.role {
         Role::Server => SpanKind::Server,
         Role::Client => SpanKind::Client,

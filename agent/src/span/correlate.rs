@@ -21,7 +21,7 @@ use super::join::Joins;
 use super::node::{Candidate, Link, Node, Nodes, Trace};
 use super::process::Process;
 use super::thread::{Mark, Reading};
-use super::{ParentContext, Scheduling, SpanContext, parent};
+use super::{ParentContext, Sampler, Scheduling, SpanContext, parent};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Event, Exchange, ExchangeId, Milestone};
 use crate::telemetry::{Counters, Lost};
@@ -29,6 +29,8 @@ use crate::telemetry::{Counters, Lost};
 mod begin;
 mod decide;
 mod doubt;
+#[cfg(test)]
+mod sampled;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
@@ -45,6 +47,8 @@ const LINGERING: usize = 4096;
 /// Bounds of the correlator, and the seed of its ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorrelatorConfig {
+    /// Which traces are sampled.
+    pub sampler: Sampler,
     /// Ids are a function of this and of the exchange: random for a live run, that of the recording for a replay.
     pub seed: u64,
     /// How long a server exchange waits for its other end's record once its own head is known.
@@ -57,6 +61,9 @@ pub struct CorrelatorConfig {
     pub max_waiting: usize,
     /// Bytes in them at most, estimated.
     pub max_waiting_bytes: usize,
+    /// Exchanges tell which process has them, so that what else it does and on which thread is evidence. Else only what they
+    /// carry counts.
+    pub processes: bool,
     /// Exchanges held at most, those that have not ended among them; past it the oldest of these are given up.
     pub max_held: usize,
 }
@@ -64,6 +71,7 @@ pub struct CorrelatorConfig {
 impl Default for CorrelatorConfig {
     fn default() -> Self {
         Self {
+            sampler: Sampler::default(),
             seed: 0,
             join_wait: 20_000_000,
             settle_wait: 250_000_000,
@@ -71,6 +79,7 @@ impl Default for CorrelatorConfig {
             max_waiting: 32_768,
             max_waiting_bytes: 32 << 20,
             max_held: 131_072,
+            processes: true,
         }
     }
 }
@@ -168,6 +177,11 @@ impl Correlator {
             }
         }
         self.expire(out);
+    }
+
+    /// Samples by another rule from here on: traces that have begun keep theirs.
+    pub fn set_sampler(&mut self, sampler: Sampler) {
+        self.config.sampler = sampler;
     }
 
     /// Says how a process runs its requests. Until then that is [`Scheduling::Unknown`].
@@ -273,7 +287,8 @@ impl Correlator {
         node.requested = exchange.request.last;
         node.responding = exchange.response.map(|response| response.first).or(node.responding);
         // What broke off did so when that was noticed, long after its last byte perhaps.
-        let end = if node.failed { Stamp { time: now, ..last } } else { last };
+        let failed = exchange.failed.unwrap_or(now).max(last.time);
+        let end = if node.failed { Stamp { time: failed, ..last } } else { last };
         node.end = Some(end);
         let (role, tgid, first, shared) = (node.role, node.tgid, node.first, node.shared);
         let (other, key) = (node.other, node.keys.filter(|_| node.filed).map(|keys| keys.own));

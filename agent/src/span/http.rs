@@ -8,6 +8,7 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use super::SpanKind;
 use super::build::Shown;
+use super::labels::CallLabels;
 use crate::conn::{Address, Ends};
 use crate::proto::http1::HttpCall;
 use crate::proto::{Exchange, Opening};
@@ -64,11 +65,50 @@ pub(super) fn describe(call: &HttpCall, exchange: &Exchange, kind: SpanKind, sho
         }
     }
     network(&opening.ends, shown);
-    shown.text(key::NETWORK_PROTOCOL_VERSION, if call.version == 0 { "1.0" } else { "1.1" });
+    shown.text(key::NETWORK_PROTOCOL_VERSION, version(call));
     shown.text_if(key::USER_AGENT_ORIGINAL, call.user_agent.as_deref());
     shown.number_if(key::HTTP_RESPONSE_STATUS_CODE, call.status);
     shown.number_if(key::HTTP_REQUEST_BODY_SIZE, request.body_size);
     shown.number_if(key::HTTP_RESPONSE_BODY_SIZE, response.and_then(|response| response.body_size));
+}
+
+/// What the metrics of a call are told apart by, but for what the span alone knows.
+pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanKind) -> CallLabels<'a> {
+    let target = Target::parse(&call.method, &call.target);
+    let mut labels = CallLabels {
+        kind,
+        method: known(call).unwrap_or("_OTHER"),
+        scheme: Cow::Borrowed(""),
+        address: Cow::Borrowed(""),
+        port: None,
+        status: call.status,
+        version: version(call),
+        route: "",
+        error: "",
+        request_size: exchange.request.body_size,
+        response_size: exchange.response.and_then(|response| response.body_size),
+    };
+    match kind {
+        SpanKind::Server => {
+            let scheme = call.forwarded_proto.as_deref().or(target.scheme);
+            labels.scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
+        }
+        SpanKind::Client => {
+            let named = target.authority.or(call.host.as_deref()).map(Host::parse);
+            let peer = &exchange.opening.ends.peer;
+            let host = named.filter(|host| !host.name.is_empty()).or_else(|| Host::of(peer));
+            labels.port = host.as_ref().and_then(|host| host.port).or_else(|| match target.scheme {
+                Some(scheme) => default_port(&lower(scheme)),
+                None => port_of(peer),
+            });
+            labels.address = host.map_or(Cow::Borrowed(""), |host| host.name);
+        }
+    }
+    labels
+}
+
+fn version(call: &HttpCall) -> &'static str {
+    if call.version == 0 { "1.0" } else { "1.1" }
 }
 
 fn serve(

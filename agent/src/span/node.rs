@@ -71,6 +71,8 @@ pub(super) struct Node {
     pub(super) end: Option<Stamp>,
     pub(super) failed: bool,
     pub(super) span: SpanId,
+    /// Is counted, but not exported, and neither is what hangs below it.
+    pub(super) excluded: bool,
     /// The context in its request.
     pub(super) carried: Option<Box<TraceContext>>,
     /// `span` is the one that `carried` names (calls).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::HttpCall;
 use super::wire::{Field, Fields};
 use crate::proto::TraceHeaders;
+use crate::proto::capture::{self, Capture, CapturedHeader, HeaderNames};
 
 /// How long a body is, as its head says it. RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,44 @@ pub(super) fn response(lines: &[u8]) -> Framing {
         Lengths { content_length: Some(Err(Contradiction)), .. } => Framing::Unknown,
         Lengths { content_length: Some(Ok(length)), .. } => Framing::Length(length),
         Lengths { content_length: None, coding: None } => Framing::Close,
+    }
+}
+
+/// Reads what was asked for beside.
+pub(super) fn asked_of_request(
+    lines: &[u8],
+    capture: &Capture,
+    call: &mut HttpCall,
+    trace: &mut Option<Box<TraceHeaders>>,
+) {
+    if !capture.request.is_empty() {
+        captured(lines, &capture.request, false, call);
+    }
+    if !capture.propagators.is_default() {
+        let fields: Vec<(&[u8], &[u8])> = Fields(lines)
+            .filter(|field| capture.propagators.wants(field.name))
+            .map(|field| (field.name, field.value))
+            .collect();
+        capture.propagators.apply(&fields, trace.get_or_insert_default());
+    }
+}
+
+/// The same of a response.
+pub(super) fn asked_of_response(lines: &[u8], capture: &Capture, call: &mut HttpCall) {
+    if !capture.response.is_empty() {
+        captured(lines, &capture.response, true, call);
+    }
+}
+
+fn captured(lines: &[u8], names: &HeaderNames, of_response: bool, call: &mut HttpCall) {
+    for field in Fields(lines) {
+        let Some(name) = names.find(field.name) else { continue };
+        if call.headers.len() >= capture::HEADERS {
+            return;
+        }
+        let value = unfolded(&field);
+        let value = text(value.get(..capture::VALUE_BYTES).unwrap_or(&value));
+        call.headers.push(CapturedHeader { name: Arc::clone(name), value, of_response });
     }
 }
 

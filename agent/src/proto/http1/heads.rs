@@ -110,7 +110,7 @@ impl Http1 {
         self.half(direction).put_back(buffer);
     }
 
-    /// The connection ended inside a head: an exchange where the start line was seen whole.
+    /// The connection ended inside a response's head: an answer where the start line was seen whole.
     pub(super) fn broken_head(&mut self, direction: Direction, context: &mut Context<'_>) {
         if self.half(direction).state == State::Head {
             self.cut_head(direction, None, context);
@@ -220,6 +220,7 @@ impl Http1 {
         };
         let mut trace = None;
         let mut framing = fields::request(lines, &mut call, &mut trace, &mut self.repeated);
+        fields::asked_of_request(lines, context.capture, &mut call, &mut trace);
         let mut quality = None;
         if let Extent::Cut(mark) = extent {
             framing = Framing::Unknown;
@@ -238,13 +239,15 @@ impl Http1 {
                 position,
                 connect: context.identity.connect.take(),
                 trace,
+                excluded: context.capture.excluded.match_target(line.target),
             };
             let kept = Opening { trace: None, ends: Arc::clone(&opening.ends), ..opening };
             context.events.push(Event::Begin(opening));
             let (id, opening) = (kept.id, kept);
             let request = Message { first, last, body_size: None };
             let call = Call::Http1(call);
-            let exchange = Exchange { opening, request, response: None, failure: None, quality, call };
+            let exchange =
+                Exchange { opening, request, response: None, failure: None, failed: None, quality, call };
             self.outstanding.push(Open::new(Box::new(exchange), line.method));
             id
         });
@@ -293,6 +296,7 @@ impl Http1 {
             let exchange = &mut open.exchange;
             exchange.response = Some(Message { first, last, body_size: None });
             let call = http(exchange);
+            fields::asked_of_response(lines, context.capture, call);
             call.status = Some(status);
             call.upgraded = successor.is_some();
             let id = exchange.opening.id;

@@ -41,10 +41,12 @@ fn exchange(role: Role, call: HttpCall) -> Exchange {
             position: 0,
             connect: None,
             trace: None,
+            excluded: false,
         },
         request: Message { first: stamp, last: stamp, body_size: Some(0) },
         response: Some(Message { first: stamp, last: stamp, body_size: Some(12) }),
         failure: None,
+        failed: None,
         quality: None,
         call: Call::Http1(call),
     }

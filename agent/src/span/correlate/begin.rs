@@ -5,7 +5,7 @@ use super::Finished;
 use crate::conn::{Role, Stamp};
 use crate::proto::{ExchangeId, Opening};
 use crate::span::join::{self, Keys};
-use crate::span::node::{Candidate, Link, Node, Trace};
+use crate::span::node::{Candidate, Link, Node};
 use crate::span::process::{Open, Opened, Process};
 use crate::span::thread::{Mark, Reading};
 use crate::span::{Scheduling, SpanId, TraceId, context, parent};
@@ -62,8 +62,7 @@ impl Correlator {
             if self.contexts.take(carried, keys.map(|keys| keys.own), first.time) {
                 (node.span, node.taken) = (carried.parent_id, true);
             }
-            let state = carried.trace_state.clone();
-            node.trace = Some(Trace { id: carried.trace_id, flags: carried.flags, state });
+            node.trace = Some(self.carried_trace(carried, node.excluded));
         }
         let partner = keys.and_then(|keys| self.joins.meet(id, Role::Client, first.time, &keys));
         node.filed = keys.is_some() && partner.is_none();
@@ -92,6 +91,7 @@ impl Correlator {
             end: None,
             failed: false,
             span: self.ids.span(id),
+            excluded: opening.excluded,
             carried: opening.trace.as_deref().and_then(context::parse).map(Box::new),
             taken: false,
             keys: Keys::of(opening),
@@ -136,6 +136,9 @@ impl Correlator {
                 self.calls_for(server, id, begin.time, true);
             }
             return self.link_to_server(id, server, false);
+        }
+        if !self.config.processes {
+            return self.link(id, Link::Root, false);
         }
         let thread = match process.scheduling {
             Scheduling::RunToCompletion => self.candidate(process, id, begin),

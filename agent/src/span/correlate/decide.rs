@@ -1,12 +1,16 @@
 //! Deciding and letting go: the second half of the correlator.
 
+use std::borrow::Cow;
+
 use super::doubt::PutOff;
 use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent};
 use crate::conn::{Nanos, Role};
-use crate::proto::ExchangeId;
+use crate::proto::{ExchangeId, Quality};
+use crate::span::context::TraceContext;
 use crate::span::join::TOLERANCE;
 use crate::span::parent::{Evidence, LOSS_SHADOW, Served, Verdict};
 use crate::span::process::Process;
+use crate::span::sample::SAMPLED;
 use crate::span::{ParentContext, Scheduling, SpanContext};
 use crate::telemetry::Lost;
 
@@ -296,11 +300,12 @@ impl Correlator {
 
     fn take_trace(&mut self, id: ExchangeId) {
         let Some(node) = self.nodes.find(id).filter(|node| !node.linked) else { return };
-        let fresh = || Trace { id: self.ids.trace(id), flags: OWN_FLAGS, state: Box::default() };
-        let carried = || {
-            let carried = node.carried.as_ref()?;
-            Some(Trace { id: carried.trace_id, flags: carried.flags, state: carried.trace_state.clone() })
+        let fresh = || {
+            let id = self.ids.trace(id);
+            let flags = self.config.sampler.flags(id, None, OWN_FLAGS);
+            Trace { id, flags: unless_excluded(flags, node.excluded), state: Box::default() }
         };
+        let carried = || Some(self.carried_trace(node.carried.as_ref()?, node.excluded));
         let (trace, link) = match node.link {
             Link::Open => return,
             Link::Root => (node.trace.clone().unwrap_or_else(fresh), Link::Root),
@@ -312,7 +317,10 @@ impl Correlator {
                     // It carries another trace: the process began that one, and hung nothing on the request.
                     Some(own) if own.id != above.id => (own.clone(), Link::Root),
                     Some(own) => (own.clone(), node.link),
-                    None => (above.clone(), node.link),
+                    None => {
+                        let flags = unless_excluded(above.flags, node.excluded);
+                        (Trace { flags, ..above.clone() }, node.link)
+                    }
                 },
                 None => (node.trace.clone().unwrap_or_else(fresh), Link::Root),
             },
@@ -320,6 +328,17 @@ impl Correlator {
         if let Some(node) = self.nodes.find_mut(id) {
             (node.trace, node.link, node.linked) = (Some(trace), link, true);
         }
+    }
+
+    /// The trace of a request that names it, as it is sampled here.
+    pub(super) fn carried_trace(&self, carried: &TraceContext, excluded: bool) -> Trace {
+        let sampler = &self.config.sampler;
+        let flags = sampler.flags(carried.trace_id, Some(carried.flags), OWN_FLAGS);
+        let state = match sampler.state(&carried.trace_state) {
+            Cow::Borrowed(_) => carried.trace_state.clone(),
+            Cow::Owned(state) => state.into(),
+        };
+        Trace { id: carried.trace_id, flags: unless_excluded(flags, excluded), state }
     }
 
     fn emit(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
@@ -358,6 +377,10 @@ impl Correlator {
     }
 }
 
+const fn unless_excluded(flags: u8, excluded: bool) -> u8 {
+    if excluded { flags & !SAMPLED } else { flags }
+}
+
 /// Whether another mark has come to stand where the candidate's was.
 fn contested(process: &Process, call: ExchangeId, candidate: Candidate) -> bool {
     let Some(thread) = process.thread(candidate.at.tid).filter(|thread| thread.remembers(candidate.mark.0))
@@ -374,7 +397,7 @@ fn times(node: &Node, exchange: &crate::proto::Exchange) -> (Nanos, Nanos) {
     let answered = exchange.response.is_some();
     let last = exchange.response.map_or(exchange.request.last.time, |response| response.last.time);
     // What broke off lasted until that was noticed, unless bytes are missing that would say so.
-    let broken = node.end.filter(|_| node.failed && exchange.quality.is_none());
+    let broken = node.end.filter(|_| node.failed && matches!(exchange.quality, None | Some(Quality::Joined)));
     let last = broken.map_or(last, |end| end.time.max(last));
     let (start, end) = match node.role {
         Role::Client => {

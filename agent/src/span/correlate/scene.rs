@@ -34,6 +34,8 @@ pub(super) struct End {
     pub(super) roles_known: bool,
     /// The connection lies between this process and one elsewhere.
     pub(super) remote: bool,
+    /// Its path is one that is not exported.
+    pub(super) excluded: bool,
     /// The head came whole only then.
     pub(super) begun: Option<Nanos>,
 }
@@ -55,6 +57,7 @@ impl End {
             late: false,
             roles_known: true,
             remote: false,
+            excluded: false,
             begun: None,
         }
     }
@@ -117,6 +120,7 @@ impl End {
             position: self.position + opened,
             connect: self.connect.map(|(time, tid)| Stamp { time, arrival: time, tgid: self.tgid, tid }),
             trace: Some(Box::new(TraceHeaders { traceparent, ..TraceHeaders::default() })),
+            excluded: self.excluded,
         }
     }
 
@@ -138,6 +142,7 @@ impl End {
             request: message(0, 1),
             response: self.failure.is_none().then(|| message(2, 3)),
             failure: self.failure,
+            failed: self.failure.map(|_| self.times[3]),
             quality: self.quality,
             call: Call::Http1(call),
         };

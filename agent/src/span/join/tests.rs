@@ -18,6 +18,7 @@ fn opening(role: Role, opener: Option<Role>, pair: Option<Pair>, position: u64) 
         position,
         connect: None,
         trace: None,
+        excluded: false,
     }
 }
 
