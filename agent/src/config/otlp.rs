@@ -1,14 +1,13 @@
 //! How each signal reaches an OTLP endpoint: the `OTEL_EXPORTER_OTLP_*` variables of the "OpenTelemetry Protocol Exporter"
 //! specification, the batch span processor's `OTEL_BSP_*` and the periodic metric reader's `OTEL_METRIC_EXPORT_*`.
 
-mod reading;
+mod read;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
-pub(super) use reading::Reading;
 
 use crate::telemetry::Signal;
 

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::config::Environment;
+use crate::config::reading::Reading;
 
 fn reading<T>(variables: &[(&str, &str)], read: impl Fn(&mut Reading<'_>) -> T) -> (T, Vec<String>) {
     let environment = Environment::of(variables.iter().copied());
-    let mut reading = Reading { environment: &environment, warnings: Vec::new(), settings: Vec::new() };
+    let mut reading = Reading::new(&environment);
     let value = read(&mut reading);
     (value, reading.warnings)
 }

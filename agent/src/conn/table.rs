@@ -9,7 +9,7 @@ use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record, record::flags};
 
 use super::recency::Recency;
 use super::{Bounds, ConnKey, Direction, Ends, Identity, Nanos, Reassembly, Segment, Stamp};
-use crate::proto::{Context, Ending, Event, Parser};
+use crate::proto::{Capture, Context, Ending, Event, Parser};
 use crate::telemetry::{Counters, Lost};
 
 /// Error numbers of `sk_err` (asm-generic/errno.h). EPIPE is a reset that met a connection closed by the other end.
@@ -62,6 +62,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Connections {
     limits: Limits,
+    capture: Arc<Capture>,
     counters: Arc<Counters>,
     /// By address of the `struct sock`.
     by_sock: HashMap<u64, u32, foldhash::fast::RandomState>,
@@ -96,6 +97,7 @@ impl Connections {
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
         Self {
             limits,
+            capture: Arc::default(),
             counters,
             by_sock: HashMap::default(),
             connections: Recency::default(),
@@ -104,6 +106,11 @@ impl Connections {
             last_id: 0,
             next_sweep: 0,
         }
+    }
+
+    /// Says what is kept of heads from here on.
+    pub fn set_capture(&mut self, capture: Capture) {
+        self.capture = Arc::new(capture);
     }
 
     /// Takes one record; appends what it says to `events`.
@@ -280,11 +287,11 @@ impl Connections {
         events: &mut Vec<Event>,
         run: impl FnOnce(&mut Stream, &Bounds, &mut Context<'_>),
     ) {
-        let Self { limits, counters, connections, buffered, last_id, .. } = self;
+        let Self { limits, counters, capture, connections, buffered, last_id, .. } = self;
         let Some(connection) = connections.get_mut(slot) else { return };
         let Connection { identity, stream: Some(stream), buffered: own, .. } = connection else { return };
         let head_bytes = if *buffered > limits.buffered { SHORT_HEAD } else { limits.head };
-        let mut context = Context { identity, ids: last_id, counters, events, head_bytes };
+        let mut context = Context { identity, ids: last_id, counters, events, head_bytes, capture };
         let ran = catch_unwind(AssertUnwindSafe(|| run(stream, &limits.reassembly, &mut context)));
         if ran.is_err() {
             counters.lose(Lost::ParserPanic, 1);

@@ -28,18 +28,19 @@ pub(crate) use otlp::USER_AGENT;
 use queue::{Limits, Queue};
 use sink::Sink;
 
-use crate::config::{OutputSpec, OutputsConfig};
+use crate::config::{OutputSpec, OutputsConfig, WhenFull};
 use crate::metrics::Red;
 use crate::telemetry::{Counters, Signal};
 
 /// Series of the console's RED table at most.
 const RED_SERIES: usize = 2_000;
 
-/// Bytes of spans that may wait for one output. Spans of usual size meet the limit of their number first.
+/// Bytes of spans that may wait for one output, estimated. Spans of usual size meet the limit of their number first.
 const QUEUE_BYTES: usize = 16 << 20;
 
-/// Spans that may wait to be written to standard output or a file.
-const WRITER_QUEUE: usize = 16_384;
+/// Spans that may wait to be written to standard output or a file: what comes within a tenth of a second of full load, and
+/// less than five megabytes.
+const WRITER_QUEUE: usize = 6_144;
 
 /// Why an output could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -99,10 +100,11 @@ impl Outputs {
         for output in &config.outputs {
             match output {
                 OutputSpec::Console => {
+                    let replayed = config.when_full == WhenFull::Wait;
                     let red = Arc::new(Mutex::new(Red::new(RED_SERIES)));
                     outputs.red = Some(Arc::clone(&red));
                     let (sink, is_terminal) = Sink::stdout().map_err(OutputError::Stdout)?;
-                    let console = console::Console::new(is_terminal && !config.plain, red);
+                    let console = console::Console::new(is_terminal && !config.plain, replayed, red);
                     outputs.spawn(
                         "sonde-console",
                         limits(WRITER_QUEUE),

@@ -103,7 +103,9 @@ fn a_file_that_cannot_be_opened_is_an_error() {
 fn an_output_that_is_stuck_holds_up_nobody_and_its_spans_are_counted() {
     let mut outputs = Outputs { running: Vec::new(), red: None };
     let (reader, writer) = io::pipe().unwrap();
-    let (stuck, never_read) = (reader, writer);
+    let (stuck, mut never_read) = (reader, writer);
+    // As much as a pipe holds, so that not one line goes through.
+    io::Write::write_all(&mut never_read, &[b'\n'; 65_536]).unwrap();
     let stuck_counters = add_json(&mut outputs, limits(1_000), never_read);
     let (reader, writer) = io::pipe().unwrap();
     let fine = read_all(reader);
@@ -176,7 +178,7 @@ fn the_console_shows_what_it_was_given_and_the_table_of_all() {
     let red = Arc::new(Mutex::new(Red::new(10)));
     let mut outputs = Outputs { running: Vec::new(), red: Some(Arc::clone(&red)) };
     let sink = Sink::new(File::from(OwnedFd::from(writer)), "a test".to_owned());
-    let console = console::Console::new(false, red);
+    let console = console::Console::new(false, false, red);
     outputs
         .spawn("test", limits(100_000), Ledger::writing(Arc::clone(&counters)), move |queue, ledger| {
             console.run(&queue, &ledger, sink);

@@ -3,10 +3,13 @@
 //! One folder a protocol. Parsers are passive: they see what both ends wrote, may begin anywhere and may miss bytes. They
 //! never panic, tell *incomplete* from *invalid*, and hold bounded state per connection.
 
+pub mod capture;
 mod exchange;
 pub mod http1;
 mod parser;
+pub mod propagation;
 
+pub use capture::{Capture, CapturedHeader};
 pub use exchange::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };

@@ -2,7 +2,7 @@
 
 use crate::conn::{Direction, Identity, Segment};
 use crate::proto::http1::Http1;
-use crate::proto::{Event, ExchangeId};
+use crate::proto::{Capture, Event, ExchangeId};
 use crate::telemetry::{Counters, Lost};
 
 /// Reads both directions of one connection.
@@ -26,6 +26,8 @@ pub struct Context<'a> {
     pub events: &'a mut Vec<Event>,
     /// Bytes of a head that are kept while it comes in pieces.
     pub head_bytes: usize,
+    /// What is kept of a head beside what every span needs.
+    pub capture: &'a Capture,
 }
 
 impl Context<'_> {

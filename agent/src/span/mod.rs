@@ -12,6 +12,8 @@ mod model;
 mod node;
 pub mod parent;
 mod process;
+pub mod route;
+pub mod sample;
 mod scheduling;
 mod thread;
 
@@ -19,7 +21,8 @@ pub use build::build;
 pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
 pub use model::{
-    Attribute, AttributeValue, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind, SpanStatus,
-    TraceId,
+    Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
+    SpanStatus, TraceId, Value,
 };
+pub use sample::Sampler;
 pub use scheduling::Scheduling;

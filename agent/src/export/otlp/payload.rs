@@ -44,9 +44,9 @@ impl Payload for Spans {
         match encoding {
             Encoding::Protobuf => encode::body(&self.0),
             Encoding::Json => {
-                let mut text = String::new();
+                let mut text = Vec::new();
                 json::encode(&self.0, &mut text);
-                text.into_bytes()
+                text
             }
         }
     }

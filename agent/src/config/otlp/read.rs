@@ -8,8 +8,8 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use super::{Batching, ClientIdentity, Compression, Endpoint, MetricReading, Otlp, Protocol, path_of};
 use crate::config::ConfigError;
-use crate::config::environment::{self, Environment};
-use crate::config::outputs::{Setting, Source};
+use crate::config::environment;
+use crate::config::reading::{Reading, Source};
 use crate::telemetry::Signal;
 
 /// A signal's variable and the general one, in the order in which they count.
@@ -36,39 +36,7 @@ macro_rules! setting {
     };
 }
 
-/// Reads one group of variables and remembers what was said of them.
-pub(in crate::config) struct Reading<'a> {
-    pub(in crate::config) environment: &'a Environment,
-    pub(in crate::config) warnings: Vec<String>,
-    pub(in crate::config) settings: Vec<Setting>,
-}
-
 impl Reading<'_> {
-    /// Reads the first variable that is set. What does not parse is warned of and treated as not set.
-    fn value<T>(
-        &mut self,
-        setting: &'static str,
-        names: &[&'static str],
-        default: T,
-        show: impl Fn(&T) -> String,
-        parse: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> T {
-        let mut source = Source::Default;
-        let mut value = default;
-        if let Some((name, text)) = self.environment.first(names) {
-            match parse(text) {
-                Ok(parsed) => (value, source) = (parsed, Source::Variable(name)),
-                Err(hint) => self.warnings.push(format!("{name}={text} is ignored: {hint}")),
-            }
-        }
-        self.note(setting, show(&value), source);
-        value
-    }
-
-    pub(in crate::config) fn note(&mut self, name: &'static str, value: String, source: Source) {
-        self.settings.push(Setting { name, value, source });
-    }
-
     pub(in crate::config) fn batching(&mut self) -> Batching {
         let Batching { delay, queue, batch, timeout } = Batching::default();
         let delay =
