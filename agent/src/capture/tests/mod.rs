@@ -5,4 +5,5 @@ mod files;
 mod flows;
 mod packets;
 mod properties;
+mod seeds;
 mod write;
