@@ -3,6 +3,7 @@
 mod conversation;
 mod files;
 mod flows;
+mod hostile;
 mod packets;
 mod properties;
 mod seeds;

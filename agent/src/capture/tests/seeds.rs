@@ -9,7 +9,7 @@ use super::write::{
 use super::write::{endpoint, obsolete, v4};
 
 /// Files of every format and link type with a short conversation in each.
-fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let mut conversation = Conversation::open([u32::MAX - 30, 9]);
     conversation.say(CLIENT, &request("/a", 20), 60).say(SERVER, &response(200, 30), 50);
     conversation.say(CLIENT, b"GET /b HTTP/1.0\r\n\r\n", 90).say(SERVER, b"HTTP/1.0 404 No\r\n\r\ngone", 90);
