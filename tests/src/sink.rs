@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -33,6 +34,8 @@ pub struct Sink {
 pub struct Received {
     /// Spans.
     pub spans: Vec<Span>,
+    /// Export requests of metrics.
+    pub metrics: Vec<ExportMetricsServiceRequest>,
     /// Export requests of traces, and the path that each was sent to.
     pub paths: Vec<String>,
     /// Headers of the last one.
@@ -93,7 +96,8 @@ async fn answer(
     let bytes = body.collect().await?.to_bytes();
     let grpc = header(&parts.headers, "content-type").starts_with("application/grpc");
     let path = parts.uri.path().to_owned();
-    if path.ends_with("/v1/traces") || path.ends_with("TraceService/Export") {
+    let is_metrics = path.ends_with("/v1/metrics") || path.ends_with("MetricsService/Export");
+    if is_metrics || path.ends_with("/v1/traces") || path.ends_with("TraceService/Export") {
         let (message, compressed) = if grpc {
             let flag = bytes.first().copied().unwrap_or(0);
             (inflate(bytes.get(5..).unwrap_or(&[]), flag == 1), flag == 1)
@@ -101,6 +105,12 @@ async fn answer(
             let gzip = header(&parts.headers, "content-encoding") == "gzip";
             (inflate(&bytes, gzip), gzip)
         };
+        if is_metrics {
+            let export = ExportMetricsServiceRequest::decode(message.as_slice()).expect("an export request");
+            received.lock().expect("the sink works").metrics.push(export);
+            // Both answers are empty messages.
+            return Ok(if grpc { grpc_answer() } else { http_answer() });
+        }
         let export = ExportTraceServiceRequest::decode(message.as_slice()).expect("an export request");
         let mut received = received.lock().expect("the sink works");
         received.spans.extend(spans::from_export(export));

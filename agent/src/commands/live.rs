@@ -103,7 +103,7 @@ impl Live {
             .build()
             .map_err(system("cannot wait for signals"))?;
         let ending = Arc::new(AtomicBool::new(false));
-        let hooks = self.family.name();
+        let (hooks, counters) = (self.family.name(), Arc::clone(&self.counters));
         let (attached, when_attached) = mpsc::sync_channel(1);
         let reader =
             Reader { live: self, tap, ending: Arc::clone(&ending), next_housekeeping: 0, losses: [0; 5] };
@@ -114,7 +114,10 @@ impl Live {
             .spawn(move || reader.run(&attached))
             .map_err(system("cannot start a thread"))?;
         match when_attached.recv() {
-            Ok(Ok(())) => info!(hooks, "sonde is observing"),
+            Ok(Ok(())) => {
+                counters.observing.store(true, Ordering::Relaxed);
+                info!(hooks, "sonde is observing");
+            }
             Ok(Err(why)) => return Err(why.into()),
             Err(_) => return Err(reader_failed()),
         }

@@ -21,6 +21,8 @@ pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure>
     let run = RunArgs { outputs: args.outputs.clone(), ..RunArgs::default() };
     let mut config = super::configure(&run, file)?;
     config.outputs.when_full = WhenFull::Wait;
+    // Nobody scrapes what ends by itself.
+    config.outputs.metrics.listen = None;
     let failed = |source| Failure::Recording { path: args.file.clone(), source };
     let file = File::open(&args.file).map_err(|source| failed(RecordingError::Io { offset: 0, source }))?;
     let mut reader = Reader::new(file).map_err(failed)?;

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::processes::ProcessStates;
 use super::ring::Ring;
 use crate::kernel::{HookFamily, KernelTypes, Tracepoint, synthetic};
-use crate::telemetry::{Counters, Lost};
+use crate::telemetry::{Counters, Lost, Program};
 
 /// The object, aligned as its parser wants it. Empty where the agent was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sonde.bpf.o"));
@@ -173,6 +173,20 @@ impl Probes {
             (KernelCounter::NoBuffer, Lost::NoBuffer),
         ] {
             counters.set_lost(lost, self.counter(index));
+        }
+        counters.set_programs(self.attached.iter().map(|attached| self.state(attached)).collect());
+    }
+
+    /// How a program fares. The kernel measures that only where `kernel.bpf_stats_enabled` is set.
+    fn state(&self, attached: &Attached) -> Program {
+        let program = self.programs.program(attached.program);
+        let info = program.and_then(|program| program.info().ok());
+        let (run_time, runs) = info.map_or_else(Default::default, |info| (info.run_time(), info.run_count()));
+        Program {
+            name: attached.program.to_owned(),
+            attached: attached.failure.is_none(),
+            run_nanos: u64::try_from(run_time.as_nanos()).unwrap_or(u64::MAX),
+            runs,
         }
     }
 

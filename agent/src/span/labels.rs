@@ -82,6 +82,7 @@ mod tests {
                 position: 0,
                 connect: None,
                 trace: None,
+                excluded: false,
             },
             request: message(Some(0)),
             response: Some(message(None)),

@@ -5,12 +5,14 @@
 
 mod encode;
 mod outcome;
-pub(super) mod payload;
+mod payload;
 mod sender;
 mod transport;
-pub(super) mod waiting;
+mod waiting;
 
+pub(super) use payload::Metrics;
 pub(crate) use transport::USER_AGENT;
+pub(super) use waiting::Mailbox;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +22,6 @@ use sender::{BACKOFF_FIRST, Sender};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use transport::Transport;
-use waiting::Mailbox;
 
 use super::OutputError;
 use super::ledger::Ledger;
@@ -98,7 +99,6 @@ impl Exporter {
         ledger.abandon(0);
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "metrics, the one collected signal, are not wired yet"))]
     /// Sends what is collected at intervals, one batch after the other, until the mailbox is closed and empty.
     pub(super) fn run_collected<P: Payload>(self, mailbox: &Mailbox<P>, ledger: &Ledger) {
         let Self { runtime, sender } = self;
