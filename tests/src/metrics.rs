@@ -113,21 +113,24 @@ pub fn of_requests(requests: &[ExportMetricsServiceRequest]) -> Vec<(Series, Poi
     points
 }
 
-/// What was counted in all, by series: deltas added up, else the last point of each.
+/// What was counted in all, by series: deltas added up, else the last point of each; with the exemplars of all points.
 #[must_use]
 pub fn totals(points: &[(Series, Point)]) -> BTreeMap<Series, Point> {
     let mut totals: BTreeMap<Series, Point> = BTreeMap::new();
     for (series, point) in points {
         let total = totals.entry(series.clone()).or_default();
+        // Exemplars are told once, whatever the counts cover.
+        let mut exemplars = std::mem::take(&mut total.exemplars);
+        exemplars.extend(point.exemplars.iter().cloned());
         if !point.is_delta || total.count == 0 {
-            *total = point.clone();
+            *total = Point { exemplars, ..point.clone() };
             continue;
         }
+        total.exemplars = exemplars;
         assert!(point.start >= total.time, "deltas do not overlap: {series:?}");
         total.count += point.count;
         total.sum += point.sum;
         total.buckets.iter_mut().zip(&point.buckets).for_each(|(total, count)| *total += count);
-        total.exemplars.extend(point.exemplars.iter().cloned());
         total.time = point.time;
     }
     totals
