@@ -10,6 +10,7 @@ pub mod clients;
 pub mod compare;
 pub mod frames;
 pub mod gate;
+pub mod metrics;
 pub mod namespaces;
 pub mod processes;
 pub mod raw;

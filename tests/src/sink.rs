@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -63,6 +64,8 @@ pub struct Received {
     pub rejected: usize,
     /// Spans of requests that were refused for good.
     pub refused: usize,
+    /// Export requests of metrics.
+    pub metrics: Vec<ExportMetricsServiceRequest>,
     /// Export requests of traces, and the path that each was sent to.
     pub paths: Vec<String>,
     /// Headers of the last one.
@@ -216,7 +219,8 @@ async fn answer(
         _ => Over::Protobuf,
     };
     let path = parts.uri.path().to_owned();
-    if !path.ends_with("/v1/traces") && !path.ends_with("TraceService/Export") {
+    let is_metrics = path.ends_with("/v1/metrics") || path.ends_with("MetricsService/Export");
+    if !is_metrics && !path.ends_with("/v1/traces") && !path.ends_with("TraceService/Export") {
         return Ok(success(over, 0));
     }
     let (message, encoding) = match over {
@@ -227,6 +231,15 @@ async fn answer(
         _ => (bytes, header(&parts.headers, "content-encoding")),
     };
     let plain = inflate(&message, encoding);
+    if is_metrics {
+        let export = match over {
+            Over::Json => serde_json::from_slice(&plain).expect("an export request"),
+            _ => ExportMetricsServiceRequest::decode(&*plain).expect("an export request"),
+        };
+        state.lock().expect("the sink works").received.metrics.push(export);
+        // An answer without anything to say is empty for every signal.
+        return Ok(success(over, 0));
+    }
     let mut sent = match over {
         Over::Json => spans::from_object(std::str::from_utf8(&plain).expect("JSON is UTF-8")),
         _ => spans::from_export(ExportTraceServiceRequest::decode(&*plain).expect("an export request")),

@@ -180,7 +180,7 @@ fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn attributes(list: &Value) -> BTreeMap<String, String> {
+pub(crate) fn attributes(list: &Value) -> BTreeMap<String, String> {
     let mut map = BTreeMap::new();
     for pair in array(list) {
         let key = pair["key"].as_str().expect("an attribute has a key").to_owned();
@@ -205,7 +205,7 @@ fn json_value(value: &Value) -> String {
     }
 }
 
-fn proto_attributes(list: Vec<KeyValue>) -> BTreeMap<String, String> {
+pub(crate) fn proto_attributes(list: Vec<KeyValue>) -> BTreeMap<String, String> {
     list.into_iter().map(|pair| (pair.key, pair.value.map(proto_value).unwrap_or_default())).collect()
 }
 

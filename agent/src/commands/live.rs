@@ -103,7 +103,7 @@ impl Live {
             .build()
             .map_err(system("cannot wait for signals"))?;
         let ending = Arc::new(AtomicBool::new(false));
-        let hooks = self.family.name();
+        let (hooks, counters) = (self.family.name(), Arc::clone(&self.counters));
         let (attached, when_attached) = mpsc::sync_channel(1);
         let reader = Reader {
             live: self,
@@ -119,7 +119,10 @@ impl Live {
             .spawn(move || reader.run(&attached))
             .map_err(system("cannot start a thread"))?;
         match when_attached.recv() {
-            Ok(Ok(())) => info!(hooks, "sonde is observing"),
+            Ok(Ok(())) => {
+                counters.observing.store(true, Ordering::Relaxed);
+                info!(hooks, "sonde is observing");
+            }
             Ok(Err(why)) => return Err(why.into()),
             Err(_) => return Err(reader_failed()),
         }
@@ -285,6 +288,7 @@ impl<T: Tap> Reader<T> {
         #[cfg(feature = "log")]
         probes.pass_on_log();
         counters.set_lost(Lost::ProgramSkipped, probes.skipped());
+        probes.read_programs(counters);
         for process in pipeline.recheck(now) {
             decide(probes, &process);
             self.tap.process(&process);

@@ -33,6 +33,8 @@ pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure>
     let run = RunArgs { outputs: args.outputs.clone(), ..RunArgs::default() };
     let mut config = super::configure(&run, file)?;
     config.outputs.when_full = WhenFull::Wait;
+    // Nobody scrapes what ends by itself.
+    config.outputs.metrics.listen = None;
     let unreadable = |source| Failure::Replay { path: args.file.clone(), what: format!("{source}") };
     let input = Input::open(&args.file).map_err(unreadable)?;
     let source = match (input.kind, args.perspective) {

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::capture::Perspective;
 use crate::kernel::HookChoice;
 
+use super::metrics::Listen;
 use super::outputs::OutputSpec;
 use super::targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
 
@@ -164,6 +165,9 @@ pub struct OutputArgs {
     /// is set, else console. `json` writes OTLP/JSON Lines to standard output, `json:FILE` appends them to a file.
     #[arg(long = "output", value_name = "console|json[:FILE]|otlp|none")]
     pub outputs: Vec<OutputSpec>,
+    /// Answer /metrics (for Prometheus), /healthz and /readyz here: a port of this machine, or an address and a port
+    #[arg(long, value_name = "[ADDR:]PORT")]
+    pub listen: Option<Listen>,
 }
 
 /// Flags that choose how to hook into the kernel.

@@ -79,7 +79,7 @@ impl Config {
         hooks: &HookArgs,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
-        let outputs = OutputArgs { outputs: vec![super::OutputSpec::None] };
+        let outputs = OutputArgs { outputs: vec![super::OutputSpec::None], listen: None };
         let args = RunArgs { targets: targets.clone(), hooks: *hooks, outputs };
         Self::new(&args, environment)
     }
@@ -106,7 +106,7 @@ impl Config {
 /// Problems in sections of the file that this run does not use: they would show only when it does.
 fn unread(environment: &Environment) -> Vec<super::Problem> {
     let Some(file) = environment.of_file() else { return Vec::new() };
-    let everything = OutputArgs { outputs: vec![super::OutputSpec::Otlp] };
+    let everything = OutputArgs { outputs: vec![super::OutputSpec::Otlp], listen: None };
     match Resolved::new(&everything, &file) {
         Ok(_) => Vec::new(),
         Err(why) => file.located(why).unwrap_or_default(),

@@ -106,6 +106,11 @@ pub const KEYS: &[Key] = &[
     key("batch.timeout", "OTEL_BSP_EXPORT_TIMEOUT", Kind::Duration, Restart),
     key("metrics.interval", "OTEL_METRIC_EXPORT_INTERVAL", Kind::Duration, Restart),
     key("metrics.timeout", "OTEL_METRIC_EXPORT_TIMEOUT", Kind::Duration, Restart),
+    key("metrics.temporality", "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", Kind::Text, Restart),
+    key("metrics.histogram", "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", Kind::Text, Restart),
+    key("metrics.exemplars", "OTEL_METRICS_EXEMPLAR_FILTER", Kind::Text, Restart),
+    key("metrics.span_metrics", "SONDE_METRICS_SPAN_METRICS", Kind::Switch, Restart),
+    key("listen", "SONDE_LISTEN", Kind::Text, Restart),
 ];
 
 /// The key of a path.

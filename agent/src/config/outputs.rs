@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::ConfigError;
 use super::cli::OutputArgs;
 use super::environment::Environment;
+use super::metrics::MetricsConfig;
 use super::otlp::{Batching, MetricReading, Otlp};
 use super::reading::{Reading, Setting, Source};
 use crate::telemetry::Signal;
@@ -60,6 +61,8 @@ pub struct OutputsConfig {
     pub otlp: Option<Otlp>,
     /// The same for metrics.
     pub otlp_metrics: Option<Otlp>,
+    /// What is told of metrics, and where.
+    pub metrics: MetricsConfig,
     /// When metrics are collected.
     pub metric_reading: MetricReading,
     /// Batches and queue of the OTLP output.
@@ -101,10 +104,24 @@ impl Resolved {
         let (chosen, source) = choose(args, &mut reading);
         let outputs = consistent(chosen)?;
         let shown: Vec<String> = outputs.iter().map(ToString::to_string).collect();
-        reading.note("outputs", if shown.is_empty() { "none".to_owned() } else { shown.join(",") }, source);
+        reading.note(
+            "outputs",
+            if shown.is_empty() { "none".to_owned() } else { shown.join(",") },
+            source.clone(),
+        );
+        let metrics = reading.metrics(args, &outputs, &source);
+        if metrics.outputs.iter().chain(&outputs).any(|output| *output == OutputSpec::Json(None))
+            && outputs.contains(&OutputSpec::Console)
+        {
+            return Err(both_to_stdout());
+        }
 
         let mut otlp_of = |signal| {
-            if !outputs.contains(&OutputSpec::Otlp) {
+            let wanted = match signal {
+                Signal::Traces => &outputs,
+                Signal::Metrics => &metrics.outputs,
+            };
+            if !wanted.contains(&OutputSpec::Otlp) {
                 return Ok(None);
             }
             match reading.otlp(signal) {
@@ -117,7 +134,7 @@ impl Resolved {
         };
         let (otlp, otlp_metrics) = (otlp_of(Signal::Traces)?, otlp_of(Signal::Metrics)?);
         let batching = if otlp.is_some() { reading.batching() } else { Batching::default() };
-        let metric_reading = if otlp.is_some() { reading.metric_reading() } else { MetricReading::default() };
+        let metric_reading = reading.metric_reading();
         let plain = environment.text("NO_COLOR").is_some() || environment.text("TERM") == Some("dumb");
         let Reading { environment: _, mut warnings, settings, mut problems } = reading;
         // A general variable is read for each signal.
@@ -131,6 +148,7 @@ impl Resolved {
                 outputs,
                 otlp,
                 otlp_metrics,
+                metrics,
                 metric_reading,
                 batching,
                 when_full: WhenFull::default(),
@@ -214,13 +232,17 @@ fn consistent(chosen: Vec<OutputSpec>) -> Result<Vec<OutputSpec>, ConfigError> {
         });
     }
     if outputs.iter().filter(|output| output.uses_stdout()).count() > 1 {
-        return Err(ConfigError::Outputs {
-            problem: "console and json both write to standard output".to_owned(),
-            hint: "write json:FILE to have the JSON lines in a file".to_owned(),
-        });
+        return Err(both_to_stdout());
     }
     outputs.retain(|output| *output != OutputSpec::None);
     Ok(outputs)
+}
+
+fn both_to_stdout() -> ConfigError {
+    ConfigError::Outputs {
+        problem: "console and json both write to standard output".to_owned(),
+        hint: "write json:FILE to have the JSON lines in a file".to_owned(),
+    }
 }
 
 impl std::fmt::Display for OutputSpec {

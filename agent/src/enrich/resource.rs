@@ -73,6 +73,18 @@ impl Resource {
         resource
     }
 
+    /// Stands for processes beyond a limit, which are not told apart.
+    #[must_use]
+    pub fn others(host: &Host) -> Self {
+        let mut resource = Self { attributes: Vec::with_capacity(5) };
+        resource.put(key::SERVICE_NAME, "unknown_service");
+        resource.put(key::HOST_NAME, host.name.clone());
+        resource.put(key::OS_TYPE, "linux");
+        resource.put(key::TELEMETRY_DISTRO_NAME, "sonde");
+        resource.put(key::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION"));
+        resource
+    }
+
     /// The value of `service.name`; empty where it is missing.
     #[must_use]
     pub fn service_name(&self) -> &str {

@@ -3,7 +3,10 @@
 //! The encoding is that of the OTLP specification ("JSON Protobuf Encoding"): lowerCamelCase names, ids in hexadecimal, 64-bit
 //! integers as strings, enums as numbers. Written by hand into one buffer: no value tree per span.
 
+pub(super) mod metrics;
+
 use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::batch::{Piece, by_resource};
@@ -21,7 +24,7 @@ const LINE_SPANS: usize = 256;
 const LINGER: Duration = Duration::from_millis(100);
 
 /// Writes spans until the queue is closed and empty.
-pub(super) fn run(queue: &Queue, ledger: &Ledger, mut sink: Sink) {
+pub(super) fn run(queue: &Queue, ledger: &Ledger, sink: &Mutex<Sink>) {
     let mut line = Vec::new();
     loop {
         // The first span of a line is waited for without end, those that share it for a moment.
@@ -35,7 +38,7 @@ pub(super) fn run(queue: &Queue, ledger: &Ledger, mut sink: Sink) {
         encode(&taken.pieces, &mut line);
         line.push(b'\n');
         drop(taken.pieces);
-        sink.write(&line, taken.spans as u64, ledger);
+        sink.lock().unwrap_or_else(PoisonError::into_inner).write(&line, taken.spans as u64, ledger);
         // One batch of huge spans must not hold its memory for ever.
         line.shrink_to(1 << 20);
     }

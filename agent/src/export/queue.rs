@@ -113,6 +113,11 @@ impl Queue {
         self.lock().closed
     }
 
+    /// Spans that wait, and the most that may.
+    pub(super) fn fill(&self) -> (u64, u64) {
+        (self.lock().spans as u64, self.limits.spans as u64)
+    }
+
     /// Whether a quarter of each limit is still free: nothing will be dropped soon.
     pub(super) fn has_room(&self) -> bool {
         let state = self.lock();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::fixtures::{resource, span};
 use super::*;
+use crate::config::MetricsConfig;
 use crate::config::{Batching, WhenFull};
 use crate::telemetry::Lost;
 
@@ -26,7 +27,7 @@ fn add_json(outputs: &mut Outputs, limits: Limits, file: impl Into<OwnedFd>) -> 
     let sink = Sink::new(File::from(file.into()), "a test".to_owned());
     outputs
         .spawn("test", limits, Ledger::writing(Arc::clone(&counters)), |queue, ledger| {
-            json::run(&queue, &ledger, sink);
+            json::run(&queue, &ledger, &Mutex::new(sink));
         })
         .unwrap();
     counters
@@ -56,12 +57,19 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
+fn bare() -> Outputs {
+    let counters = Arc::default();
+    let meter = Meter::new(&MetricsConfig::default(), (false, false), false, &counters);
+    Outputs::bare(Arc::new(meter), true)
+}
+
 #[test]
 fn a_file_gets_every_span_in_order_and_is_appended_to() {
     let directory = std::env::temp_dir().join(format!("sonde-export-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("spans.jsonl");
     let config = OutputsConfig {
+        metrics: MetricsConfig::default(),
         outputs: vec![OutputSpec::Json(Some(path.clone()))],
         otlp: None,
         otlp_metrics: None,
@@ -87,6 +95,7 @@ fn a_file_gets_every_span_in_order_and_is_appended_to() {
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error() {
     let config = OutputsConfig {
+        metrics: MetricsConfig::default(),
         outputs: vec![OutputSpec::Json(Some("/nowhere/x.jsonl".into()))],
         otlp: None,
         otlp_metrics: None,
@@ -101,7 +110,7 @@ fn a_file_that_cannot_be_opened_is_an_error() {
 
 #[test]
 fn an_output_that_is_stuck_holds_up_nobody_and_its_spans_are_counted() {
-    let mut outputs = Outputs { running: Vec::new(), red: None };
+    let mut outputs = bare();
     let (reader, writer) = io::pipe().unwrap();
     let (stuck, mut never_read) = (reader, writer);
     // As much as a pipe holds, so that not one line goes through.
@@ -126,7 +135,7 @@ fn an_output_that_is_stuck_holds_up_nobody_and_its_spans_are_counted() {
 
 #[test]
 fn a_full_disk_and_a_closed_pipe_cost_the_spans_and_nothing_else() {
-    let mut outputs = Outputs { running: Vec::new(), red: None };
+    let mut outputs = bare();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let full = add_json(&mut outputs, limits(100_000), full);
     let (reader, writer) = io::pipe().unwrap();
@@ -176,7 +185,8 @@ fn the_console_shows_what_it_was_given_and_the_table_of_all() {
     let shown = read_all(reader);
     let counters = Arc::new(Counters::default());
     let red = Arc::new(Mutex::new(Red::new(10)));
-    let mut outputs = Outputs { running: Vec::new(), red: Some(Arc::clone(&red)) };
+    let mut outputs = bare();
+    outputs.red = Some(Arc::clone(&red));
     let sink = Sink::new(File::from(OwnedFd::from(writer)), "a test".to_owned());
     let console = console::Console::new(false, false, red);
     outputs

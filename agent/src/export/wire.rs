@@ -1,5 +1,6 @@
 //! What both encodings of OTLP say alike.
 
+use crate::metrics::Temporality;
 use crate::span::{Span, SpanKind};
 
 /// Instrumentation scope.
@@ -25,5 +26,13 @@ pub(super) const fn kind(kind: SpanKind) -> i32 {
     match kind {
         SpanKind::Server => 2,
         SpanKind::Client => 3,
+    }
+}
+
+/// `AggregationTemporality`.
+pub(super) const fn temporality(temporality: Temporality) -> i32 {
+    match temporality {
+        Temporality::Delta => 1,
+        Temporality::Cumulative => 2,
     }
 }

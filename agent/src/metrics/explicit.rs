@@ -51,6 +51,14 @@ impl Explicit {
         &self.counts
     }
 
+    /// Takes off what an earlier state had counted. The range stays.
+    pub(super) fn subtract(&mut self, earlier: &Self) {
+        for (count, before) in self.counts.iter_mut().zip(&earlier.counts) {
+            *count = count.saturating_sub(*before);
+        }
+        self.sum = self.sum.saturating_sub(earlier.sum);
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.counts.fill(0);

@@ -11,6 +11,7 @@ mod model;
 mod red;
 mod registry;
 mod series;
+mod span_metrics;
 
 pub use explicit::Explicit;
 pub use exponential::Exponential;
@@ -23,3 +24,4 @@ pub use model::{
 pub use red::{Red, Row, Series, SeriesKey, Snapshot};
 pub use registry::{ExemplarFilter, MetricLimits, Reader, Registry, RegistryConfig};
 pub use series::{Aggregation, OVERFLOW, Stream};
+pub use span_metrics::SpanMetrics;

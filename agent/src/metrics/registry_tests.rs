@@ -350,3 +350,35 @@ proptest! {
         prop_assert_eq!(points, exponential_counts.len());
     }
 }
+
+#[test]
+fn fifty_thousand_routes_of_a_thousand_services_are_capped_and_counted() {
+    let resident = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
+    };
+    let before = resident();
+    let mut registry = registry(MetricLimits::default());
+    let resources: Vec<_> = (0..1_000).map(|n| resource(&format!("shop-{n}"))).collect();
+    let mut calls = 0;
+    for n in 0..100_000_u32 {
+        // Fifty routes of each service, and all 50,000 of one.
+        let id = if n < 50_000 { n % 1_000 } else { 0 };
+        let route = format!("/{n}");
+        registry.record_call(
+            &resources[id as usize],
+            process(id),
+            &labels(&route, 200),
+            (0, 1 + u64::from(n) * 1_000),
+            named(1),
+        );
+        calls += 1;
+    }
+    let limits = MetricLimits::default();
+    assert_eq!(registry.size(), (1_000, limits.all_series));
+    let all = collect(&mut registry, 0, SECOND);
+    let points = explicit(&all, DURATION);
+    assert_eq!(points.iter().map(|point| point.count).sum::<u64>(), calls);
+    assert!(points.len() <= limits.all_series + 1_000);
+    println!("{} series of four streams each, {} KiB", limits.all_series, resident() - before);
+}

@@ -1,7 +1,8 @@
 //! Counters of what happened and of every loss, shared by all threads. Each loss has a reason and is counted where it
 //! happens; the summary at exit and the self metrics read them here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Why something was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +169,19 @@ impl Delivery {
     }
 }
 
+/// A program of the kernel side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// It runs; else it could not be attached.
+    pub attached: bool,
+    /// Nanoseconds that it has run, and how often: 0 unless `kernel.bpf_stats_enabled` is set.
+    pub run_nanos: u64,
+    /// How often.
+    pub runs: u64,
+}
+
 /// Everything that is counted. Relaxed atomics: each number is exact, several read together may be a moment apart.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -179,6 +193,9 @@ pub struct Counters {
     pub spans: AtomicU64,
     /// Connections known now.
     pub connections: AtomicU64,
+    /// The kernel programs are attached and the ring is read.
+    pub observing: AtomicBool,
+    programs: Mutex<Vec<Program>>,
     lost: [AtomicU64; Lost::ALL.len()],
     deliveries: [[AtomicU64; Delivery::ALL.len()]; Signal::ALL.len()],
 }
@@ -219,6 +236,17 @@ impl Counters {
 
     fn delivery(&self, signal: Signal, outcome: Delivery) -> Option<&AtomicU64> {
         self.deliveries.get(signal as usize)?.get(outcome as usize)
+    }
+
+    /// Sets what is known of the kernel programs.
+    pub fn set_programs(&self, programs: Vec<Program>) {
+        *self.programs.lock().unwrap_or_else(PoisonError::into_inner) = programs;
+    }
+
+    /// What is known of the kernel programs.
+    #[must_use]
+    pub fn programs(&self) -> Vec<Program> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds to a counter.

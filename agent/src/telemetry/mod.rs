@@ -1,7 +1,9 @@
 //! What Sonde says of itself.
 
 mod counters;
+mod own;
 mod summary;
 
-pub use counters::{Counters, Delivery, Lost, Signal};
+pub use counters::{Counters, Delivery, Lost, Program, Signal};
+pub use own::Own;
 pub use summary::Summary;

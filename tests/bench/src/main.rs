@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
-use sonde::config::{Batching, MetricReading, OutputSpec, OutputsConfig, WhenFull};
+use sonde::config::{Batching, MetricReading, MetricsConfig, OutputSpec, OutputsConfig, WhenFull};
 use sonde::export::Outputs;
 use sonde::telemetry::{Counters, Lost};
 
@@ -51,6 +51,7 @@ fn whole(mut script: Script, title: &str, output: Option<OutputSpec>) -> Result<
                 outputs: vec![output],
                 otlp: None,
                 otlp_metrics: None,
+                metrics: MetricsConfig::default(),
                 metric_reading: MetricReading::default(),
                 batching: Batching::default(),
                 when_full: WhenFull::Wait,

@@ -1,4 +1,6 @@
-//! Spans as OTLP messages. The only file that names the types of `opentelemetry-proto`.
+//! Spans and metrics as OTLP messages. The only module that names the types of `opentelemetry-proto`.
+
+pub(super) mod metrics;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
@@ -10,6 +12,7 @@ use prost::Message;
 
 use super::super::batch::{Piece, by_resource};
 use super::super::wire;
+use crate::enrich::Resource;
 use crate::span::{Span, SpanStatus, Value};
 
 /// What is sent.
@@ -18,20 +21,9 @@ type Request = ExportTraceServiceRequest;
 /// One request with all spans, by resource.
 fn request(pieces: &[Piece]) -> Request {
     let resource_spans = by_resource(pieces).into_iter().map(|(resource, spans)| ResourceSpans {
-        resource: Some(ProtoResource {
-            attributes: resource
-                .attributes
-                .iter()
-                .map(|attribute| key_value(&attribute.key, attribute.value.borrowed()))
-                .collect(),
-            ..ProtoResource::default()
-        }),
+        resource: Some(self::resource(resource)),
         scope_spans: vec![ScopeSpans {
-            scope: Some(InstrumentationScope {
-                name: wire::SCOPE.to_owned(),
-                version: wire::VERSION.to_owned(),
-                ..InstrumentationScope::default()
-            }),
+            scope: Some(scope()),
             spans: spans.into_iter().map(span).collect(),
             schema_url: wire::SCHEMA.to_owned(),
         }],
@@ -43,6 +35,22 @@ fn request(pieces: &[Piece]) -> Request {
 /// [`request`] as bytes.
 pub(super) fn body(pieces: &[Piece]) -> Vec<u8> {
     request(pieces).encode_to_vec()
+}
+
+fn resource(resource: &Resource) -> ProtoResource {
+    let attributes = resource.attributes.iter();
+    ProtoResource {
+        attributes: attributes.map(|each| key_value(&each.key, each.value.borrowed())).collect(),
+        ..ProtoResource::default()
+    }
+}
+
+fn scope() -> InstrumentationScope {
+    InstrumentationScope {
+        name: wire::SCOPE.to_owned(),
+        version: wire::VERSION.to_owned(),
+        ..InstrumentationScope::default()
+    }
 }
 
 fn span(span: &Span) -> ProtoSpan {

@@ -6,13 +6,15 @@
 mod check;
 mod encode;
 mod outcome;
-pub(super) mod payload;
+mod payload;
 mod sender;
 mod transport;
-pub(super) mod waiting;
+mod waiting;
 
 pub use check::{Checked, Reached, check};
+pub(super) use payload::Metrics;
 pub(crate) use transport::USER_AGENT;
+pub(super) use waiting::Mailbox;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +24,6 @@ use sender::{BACKOFF_FIRST, Sender};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use transport::Transport;
-use waiting::Mailbox;
 
 use super::OutputError;
 use super::ledger::Ledger;
@@ -100,7 +101,6 @@ impl Exporter {
         ledger.abandon(0);
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "metrics, the one collected signal, are not wired yet"))]
     /// Sends what is collected at intervals, one batch after the other, until the mailbox is closed and empty.
     pub(super) fn run_collected<P: Payload>(self, mailbox: &Mailbox<P>, ledger: &Ledger) {
         let Self { runtime, sender } = self;

@@ -1,8 +1,11 @@
 //! What is sent: a batch of one signal, whatever the signal.
 
+use std::sync::Arc;
+
 use super::super::batch::Piece;
 use super::super::json;
 use super::encode;
+use crate::metrics::ResourceMetrics;
 use crate::telemetry::Signal;
 
 /// How a request's body is written.
@@ -72,10 +75,40 @@ impl Payload for Spans {
     }
 }
 
+/// What was collected at one moment.
+#[derive(Debug)]
+pub(in crate::export) struct Metrics(pub(in crate::export) Arc<Vec<ResourceMetrics>>);
+
+impl Payload for Metrics {
+    const SIGNAL: Signal = Signal::Metrics;
+
+    fn items(&self) -> u64 {
+        self.0.iter().map(|one| one.points() as u64).sum()
+    }
+
+    fn encode(&self, encoding: Encoding) -> Vec<u8> {
+        match encoding {
+            Encoding::Protobuf => encode::metrics::body(&self.0),
+            Encoding::Json => {
+                let mut text = Vec::new();
+                json::metrics::encode(&self.0, &mut text);
+                text
+            }
+        }
+    }
+
+    /// By resource; the points of one are not told apart.
+    fn split(self) -> Result<(Self, Self), Self> {
+        if self.0.len() < 2 {
+            return Err(self);
+        }
+        let (front, back) = self.0.split_at(self.0.len() / 2);
+        Ok((Self(Arc::new(front.to_vec())), Self(Arc::new(back.to_vec()))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::export::batch::pieces;
     use crate::export::fixtures::{resource, span};

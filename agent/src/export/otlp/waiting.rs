@@ -53,7 +53,6 @@ struct State<P> {
     closed: Option<Instant>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "metrics, the one collected signal, are not wired yet"))]
 impl<P: Payload> Mailbox<P> {
     /// An empty one for at most `limit` batches.
     pub(in crate::export) fn new(limit: usize) -> Self {

@@ -1,0 +1,291 @@
+//! What Sonde measures of itself, as metrics of its own resource.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use opentelemetry_semantic_conventions::{attribute as key, metric, resource};
+use procfs::process::Process;
+
+use super::{Counters, Delivery, Lost, Signal};
+use crate::enrich::{Described, Host, Resource};
+use crate::metrics::{Instrument, Labels, Metric, MetricData, Number, NumberPoint, Temporality, label};
+use crate::span::ProcessId;
+
+const fn instrument(name: &'static str, unit: &'static str, description: &'static str) -> Instrument {
+    Instrument { name, unit, description }
+}
+
+const CHUNKS: Instrument = instrument("sonde.chunks", "{chunk}", "Records taken from the kernel's ring.");
+const EXCHANGES: Instrument = instrument("sonde.exchanges", "{exchange}", "Exchanges seen to their end.");
+const SPANS: Instrument = instrument("sonde.spans", "{span}", "Spans made.");
+const LOST: Instrument = instrument("sonde.lost", "{item}", "What was lost, by reason.");
+const CONNECTIONS: Instrument = instrument("sonde.connections", "{connection}", "Connections known now.");
+const PROBES: Instrument = instrument("sonde.probes", "{probe}", "Kernel programs, by state.");
+const RUN: Instrument = instrument(
+    "sonde.bpf.run.duration",
+    "s",
+    "Time that a kernel program ran, where kernel.bpf_stats_enabled is set.",
+);
+const EXPORT: Instrument = instrument("sonde.export", "{item}", "What became of the items sent over OTLP.");
+const QUEUE_SIZE: Instrument = instrument("sonde.queue.size", "{span}", "Spans that wait for an output.");
+const QUEUE_LIMIT: Instrument =
+    instrument("sonde.queue.limit", "{span}", "Spans that may wait for an output.");
+const CPU: Instrument =
+    instrument(metric::PROCESS_CPU_TIME, "s", "Total CPU seconds broken down by different CPU modes.");
+const MEMORY: Instrument =
+    instrument(metric::PROCESS_MEMORY_USAGE, "By", "The amount of physical memory in use.");
+
+/// Labels and value of each point.
+type Values = Vec<(Labels, Number)>;
+
+/// Items in a queue and the most that it holds.
+type Fill = Box<dyn Fn() -> (u64, u64) + Send>;
+
+/// Reads the counters for whoever collects.
+pub struct Own {
+    resource: Arc<Resource>,
+    counters: Arc<Counters>,
+    queues: Vec<(&'static str, Fill)>,
+    /// When counting began.
+    start: u64,
+    ticks_per_second: u64,
+    page_size: u64,
+    /// What deltas have told, and when.
+    told: HashMap<(usize, &'static str, String), Number>,
+    collected: HashMap<usize, u64>,
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Own").field("resource", &self.resource).finish_non_exhaustive()
+    }
+}
+
+impl Own {
+    /// Counts from `now` on, in nanoseconds since the epoch.
+    #[must_use]
+    pub fn new(host: &Host, counters: Arc<Counters>, now: u64) -> Self {
+        let started = Process::myself().and_then(|process| process.stat()).map_or(0, |stat| stat.starttime);
+        let exe = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        let version = [(resource::SERVICE_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
+        let described = Described {
+            id: ProcessId { tgid: std::process::id(), started },
+            service_name: "sonde",
+            declared: &version,
+            exe: &exe,
+            executable_name: exe.rsplit('/').next().unwrap_or_default(),
+            runtime: None,
+            runtime_version: None,
+            container_id: None,
+        };
+        Self {
+            resource: Arc::new(Resource::describe(host, &described)),
+            counters,
+            queues: Vec::new(),
+            start: now,
+            ticks_per_second: procfs::ticks_per_second(),
+            page_size: procfs::page_size(),
+            told: HashMap::new(),
+            collected: HashMap::new(),
+        }
+    }
+
+    /// Sonde's own resource.
+    #[must_use]
+    pub fn resource(&self) -> Arc<Resource> {
+        Arc::clone(&self.resource)
+    }
+
+    /// Tells of a queue from here on.
+    pub fn watch(&mut self, output: &'static str, fill: Fill) {
+        self.queues.push((output, fill));
+    }
+
+    /// Everything, for one of the readers. `temporality` is that of counters; what goes up and down is always cumulative.
+    pub fn collect(&mut self, reader: usize, temporality: Temporality, now: u64) -> Vec<Metric> {
+        let read = |counter: &AtomicU64| Number::from(counter.load(Ordering::Relaxed));
+        let Counters { records, exchanges, spans, connections, .. } = &*self.counters;
+        let none = || Labels::from(Vec::new());
+        let one = |key, value: &'static str| Labels::from(vec![label(key, value)]);
+        let of_reason =
+            Lost::ALL.into_iter().map(|why| (one("reason", why.reason()), self.counters.lost(why).into()));
+        let deliveries =
+            Signal::ALL.into_iter().flat_map(|signal| Delivery::ALL.map(|outcome| (signal, outcome)));
+        let deliveries = deliveries.map(|(signal, outcome)| {
+            let labels = Labels::from(vec![label("outcome", outcome.name()), label("signal", signal.name())]);
+            (labels, self.counters.delivered(signal, outcome).into())
+        });
+        let programs = self.counters.programs();
+        let runs = programs.iter().filter(|program| program.runs > 0).map(|program| {
+            let seconds = program.run_nanos as f64 / 1e9;
+            (Labels::from(vec![label("program", program.name.clone())]), Number::Double(seconds))
+        });
+        let (cpu, memory) = self.usage();
+        let counters = vec![
+            (CHUNKS, vec![(none(), read(records))]),
+            (EXCHANGES, vec![(none(), read(exchanges))]),
+            (SPANS, vec![(none(), read(spans))]),
+            (LOST, of_reason.collect()),
+            (EXPORT, deliveries.collect()),
+            (RUN, runs.collect::<Vec<_>>()),
+            (CPU, cpu),
+        ];
+        let probes = programs.iter().map(|program| {
+            let state = if program.attached { "attached" } else { "failed" };
+            (Labels::from(vec![label("hook", program.name.clone()), label("state", state)]), Number::Int(1))
+        });
+        let fills: Vec<(&'static str, (u64, u64))> =
+            self.queues.iter().map(|(output, fill)| (*output, fill())).collect();
+        let levels = vec![
+            (CONNECTIONS, vec![(none(), read(connections))]),
+            (PROBES, probes.collect()),
+            (
+                QUEUE_SIZE,
+                fills.iter().map(|(output, (size, _))| (one("output", output), (*size).into())).collect(),
+            ),
+            (
+                QUEUE_LIMIT,
+                fills.iter().map(|(output, (_, limit))| (one("output", output), (*limit).into())).collect(),
+            ),
+            (MEMORY, memory),
+        ];
+        let from = match temporality {
+            Temporality::Cumulative => self.start,
+            Temporality::Delta => self.collected.insert(reader, now).unwrap_or(self.start),
+        };
+        let mut metrics = Vec::new();
+        for (instrument, values) in counters {
+            let points: Vec<NumberPoint> = values
+                .into_iter()
+                .map(|(labels, value)| {
+                    let value = match temporality {
+                        Temporality::Cumulative => value,
+                        Temporality::Delta => self.since_told(reader, instrument, &labels, value),
+                    };
+                    NumberPoint { labels, start: from, time: now, value }
+                })
+                .collect();
+            if !points.is_empty() {
+                metrics.push(Metric {
+                    instrument,
+                    data: MetricData::Sum { temporality, is_monotonic: true, points },
+                });
+            }
+        }
+        for (instrument, values) in levels {
+            let points: Vec<NumberPoint> = values
+                .into_iter()
+                .map(|(labels, value)| NumberPoint { labels, start: self.start, time: now, value })
+                .collect();
+            let data = MetricData::Sum { temporality: Temporality::Cumulative, is_monotonic: false, points };
+            if data.points() > 0 {
+                metrics.push(Metric { instrument, data });
+            }
+        }
+        metrics
+    }
+
+    fn since_told(
+        &mut self,
+        reader: usize,
+        instrument: Instrument,
+        labels: &Labels,
+        value: Number,
+    ) -> Number {
+        let before = self.told.insert((reader, instrument.name, format!("{labels:?}")), value);
+        match (value, before) {
+            (Number::Int(now), Some(Number::Int(before))) => Number::Int(now.saturating_sub(before)),
+            (Number::Double(now), Some(Number::Double(before))) => Number::Double(now - before),
+            (value, _) => value,
+        }
+    }
+
+    /// CPU seconds by mode, and resident bytes. Nothing where `/proc` is not to be read.
+    fn usage(&self) -> (Values, Values) {
+        let Ok(stat) = Process::myself().and_then(|process| process.stat()) else {
+            return Default::default();
+        };
+        let seconds = |ticks: u64| Number::Double(ticks as f64 / self.ticks_per_second.max(1) as f64);
+        let mode =
+            |mode: &'static str, ticks| (Labels::from(vec![label(key::CPU_MODE, mode)]), seconds(ticks));
+        let memory = (Labels::from(Vec::new()), Number::from(stat.rss * self.page_size));
+        (vec![mode("system", stat.stime), mode("user", stat.utime)], vec![memory])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span::AttributeValue;
+    use crate::telemetry::Program;
+
+    fn own() -> (Own, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        (Own::new(&Host::read(), Arc::clone(&counters), 5), counters)
+    }
+
+    fn value(metrics: &[Metric], name: &str, said: &[(&str, &str)]) -> Option<(u64, Number)> {
+        let metric = metrics.iter().find(|metric| metric.instrument.name == name)?;
+        let MetricData::Sum { points, .. } = &metric.data else { return None };
+        let point = points.iter().find(|point| {
+            said.iter().all(|(key, value)| {
+                let is = |text: &AttributeValue| matches!(text, AttributeValue::Str(text) if text == value);
+                point.labels.iter().any(|label| label.key == *key && is(&label.value))
+            })
+        })?;
+        Some((point.start, point.value))
+    }
+
+    #[test]
+    fn every_counter_is_told() {
+        let (mut own, counters) = own();
+        Counters::add(&counters.records, 12);
+        counters.lose(Lost::RingFull, 3);
+        counters.deliver(Signal::Metrics, Delivery::Refused, 4);
+        let programs = ["sock_send_length", "sys_exit"].map(|name| Program {
+            name: name.to_owned(),
+            attached: name == "sys_exit",
+            run_nanos: 500_000_000,
+            runs: u64::from(name == "sys_exit"),
+        });
+        counters.set_programs(programs.to_vec());
+        own.watch("otlp", Box::new(|| (7, 100)));
+        let all = own.collect(0, Temporality::Cumulative, 9);
+        assert_eq!(value(&all, "sonde.chunks", &[]), Some((5, Number::Int(12))));
+        assert_eq!(value(&all, "sonde.lost", &[("reason", "ring_full")]), Some((5, Number::Int(3))));
+        assert_eq!(value(&all, "sonde.lost", &[("reason", "queue_full")]), Some((5, Number::Int(0))));
+        let refused = [("signal", "metrics"), ("outcome", "refused")];
+        assert_eq!(value(&all, "sonde.export", &refused), Some((5, Number::Int(4))));
+        assert_eq!(value(&all, "sonde.queue.size", &[("output", "otlp")]), Some((5, Number::Int(7))));
+        assert_eq!(value(&all, "sonde.queue.limit", &[("output", "otlp")]), Some((5, Number::Int(100))));
+        let failed = [("hook", "sock_send_length"), ("state", "failed")];
+        assert_eq!(value(&all, "sonde.probes", &failed), Some((5, Number::Int(1))));
+        assert_eq!(
+            value(&all, "sonde.bpf.run.duration", &[("program", "sys_exit")]),
+            Some((5, Number::Double(0.5)))
+        );
+        assert_eq!(value(&all, "sonde.bpf.run.duration", &[("program", "sock_send_length")]), None);
+        let Some((_, Number::Int(bytes))) = value(&all, "process.memory.usage", &[]) else {
+            panic!("{all:?}")
+        };
+        assert!(bytes > 100_000, "{bytes}");
+        assert!(value(&all, "process.cpu.time", &[("cpu.mode", "user")]).is_some());
+        assert_eq!(own.resource().service_name(), "sonde");
+    }
+
+    #[test]
+    fn deltas_tell_what_came_since_and_levels_stay_what_they_are() {
+        let (mut own, counters) = own();
+        for (records, now, expected) in [(12, 20, (5, 12)), (0, 30, (20, 0)), (4, 40, (30, 4))] {
+            Counters::add(&counters.records, records);
+            counters.connections.store(3, Ordering::Relaxed);
+            let all = own.collect(0, Temporality::Delta, now);
+            assert_eq!(value(&all, "sonde.chunks", &[]), Some((expected.0, Number::Int(expected.1))));
+            assert_eq!(value(&all, "sonde.connections", &[]), Some((5, Number::Int(3))));
+        }
+        let all = own.collect(1, Temporality::Cumulative, 50);
+        assert_eq!(value(&all, "sonde.chunks", &[]), Some((5, Number::Int(16))));
+    }
+}
