@@ -23,7 +23,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, oneshot};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use crate::frames::Frames;
 use crate::processes::PATIENCE;
@@ -34,7 +36,7 @@ pub struct Sink {
     /// Its port.
     pub port: u16,
     state: Arc<Mutex<State>>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<watch::Sender<bool>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -102,16 +104,11 @@ impl Sink {
         let state = State { faults: faults.into_iter().collect(), ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, stopped) = watch::channel(false);
         let thread = thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serve(listener, shared) => {}
-                    _ = stopped => {}
-                }
-            });
+            runtime.block_on(serve(listener, shared, stopped));
         });
         Self { port, state, stop: Some(stop), thread: Some(thread) }
     }
@@ -139,7 +136,20 @@ impl Sink {
         }
     }
 
-    /// Closes the port and every connection, and gives what has arrived.
+    /// Waits until so many spans have been taken.
+    ///
+    /// # Panics
+    /// When that does not happen in time.
+    pub fn wait_spans(&self, n: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.lock().received.spans.len() < n {
+            let taken = self.lock().received.spans.len();
+            assert!(Instant::now() < deadline, "{taken} of {n} spans came");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Closes the port, and every connection once what it is at has been answered; gives what has arrived.
     #[must_use]
     pub fn stop(mut self) -> Received {
         self.end();
@@ -147,7 +157,9 @@ impl Sink {
     }
 
     fn end(&mut self) {
-        drop(self.stop.take());
+        if let Some(stop) = self.stop.take() {
+            stop.send_replace(true);
+        }
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the sink works");
         }
@@ -166,32 +178,53 @@ impl Drop for Sink {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(
+    listener: std::net::TcpListener,
+    state: Arc<Mutex<State>>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("listener");
-    while let Ok((mut stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
-        let garbage = {
-            let faults = &mut state.lock().expect("the sink works").faults;
-            faults.pop_front_if(|fault| *fault == Fault::Garbage).is_some()
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stop| *stop) => break,
         };
-        tokio::spawn(async move {
-            if garbage {
-                let mut request = [0; 64];
-                drop(stream.read(&mut request).await);
-                drop(stream.write_all(b"\x16\x03\x01 this is no answer\r\n\0\xff\r\n\r\n").await);
-                return;
-            }
-            let close = Arc::new(Notify::new());
-            let closing = Arc::clone(&close);
-            let service =
-                service_fn(move |request| answer(request, Arc::clone(&state), Arc::clone(&closing)));
-            let builder = auto::Builder::new(TokioExecutor::new());
-            tokio::select! {
-                // A broken connection is the client's affair: what it sent before counts.
-                _ = builder.serve_connection(TokioIo::new(stream), service) => {}
-                () = close.notified() => {}
-            }
-        });
+        if let Ok((stream, _)) = stream {
+            connections.spawn(connection(stream, Arc::clone(&state), stopped.clone()));
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(mut stream: TcpStream, state: Arc<Mutex<State>>, mut stopped: watch::Receiver<bool>) {
+    let garbage = {
+        let faults = &mut state.lock().expect("the sink works").faults;
+        faults.pop_front_if(|fault| *fault == Fault::Garbage).is_some()
+    };
+    if garbage {
+        let mut request = [0; 64];
+        drop(stream.read(&mut request).await);
+        drop(stream.write_all(b"\x16\x03\x01 this is no answer\r\n\0\xff\r\n\r\n").await);
+        return;
+    }
+    let close = Arc::new(Notify::new());
+    let closing = Arc::clone(&close);
+    let service = service_fn(move |request| answer(request, Arc::clone(&state), Arc::clone(&closing)));
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // A broken connection is the client's affair: what it sent before counts.
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = close.notified() => return,
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+    // What was taken has to be answered: the client would have it for lost.
+    served.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ = served => {}
+        () = close.notified() => {}
     }
 }
 
