@@ -11,8 +11,9 @@ use crate::conn::{Connections, Limits, Nanos, Role};
 use crate::discover::{Decision, Process, Processes};
 use crate::enrich::Clock;
 use crate::export::{self, Item};
+use crate::policy::Policy;
 use crate::proto::{Call, Event};
-use crate::span::{self, Correlator, CorrelatorConfig, Finished};
+use crate::span::{self, Correlator, CorrelatorConfig, Finished, Route, Routes, Wording};
 use crate::telemetry::{Counters, Lost};
 
 /// When a process is looked at again, after it was first seen: its event loop or its threads may have been started later.
@@ -28,6 +29,8 @@ pub struct Pipeline {
     ports: PortSet,
     connections: Connections,
     correlator: Correlator,
+    routes: Routes,
+    wording: Arc<Wording>,
     clock: Clock,
     counters: Arc<Counters>,
     rechecks: VecDeque<(Nanos, u32)>,
@@ -56,6 +59,8 @@ impl Pipeline {
                 CorrelatorConfig { seed, ..CorrelatorConfig::default() },
                 Arc::clone(&counters),
             ),
+            routes: Routes::default(),
+            wording: Arc::default(),
             clock,
             counters,
             rechecks: VecDeque::new(),
@@ -64,6 +69,15 @@ impl Pipeline {
             finished: Vec::new(),
             spans: Vec::new(),
         }
+    }
+
+    /// Follows a policy from here on: what has begun keeps what was decided of it, what was learned stays.
+    pub fn set_policy(&mut self, policy: Policy) {
+        let Policy { sampler, capture, routes, wording } = policy;
+        self.connections.set_capture(capture);
+        self.correlator.set_sampler(sampler);
+        self.routes.set_rules(routes);
+        self.wording = Arc::new(wording);
     }
 
     /// Reads a record of the ring; `None` where it is none, which is counted.
@@ -180,8 +194,18 @@ impl Pipeline {
                 // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
                 None => self.processes.identify(finished.tgid),
             };
-            Counters::add(&self.counters.spans, 1);
-            self.spans.push((Arc::clone(&process.resource), span::build(finished, self.clock, process.id)));
+            let resource = Arc::clone(&process.resource);
+            let route = match span::route(&finished.exchange, resource.service_name(), &mut self.routes) {
+                Route::Known(route) => Some(route),
+                Route::Unknown => None,
+                Route::Overflow => {
+                    self.counters.lose(Lost::RoutesFull, 1);
+                    None
+                }
+            };
+            let sampled = finished.context.is_sampled();
+            Counters::add(if sampled { &self.counters.spans } else { &self.counters.unsampled }, 1);
+            self.spans.push((resource, span::build(finished, self.clock, process.id, route, &self.wording)));
         }
     }
 }

@@ -11,6 +11,7 @@ mod file;
 mod keys;
 mod otlp;
 mod outputs;
+mod policy;
 mod reading;
 mod targets;
 

@@ -31,6 +31,8 @@ pub enum Lost {
     ParserPanic,
     /// Too many exchanges waiting for their parent: the oldest was decided with what was known.
     WaitingFull,
+    /// A request may have a route, but its service, or all of them, have as many as they may.
+    RoutesFull,
     /// The exporter's queue was full: the oldest spans were dropped.
     QueueFull,
     /// The backend refused spans, or gave no answer in time.
@@ -41,7 +43,7 @@ pub enum Lost {
 
 impl Lost {
     /// All reasons, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RingFull,
         Self::UserFault,
         Self::KernelStateFull,
@@ -54,6 +56,7 @@ impl Lost {
         Self::ExchangesFull,
         Self::ParserPanic,
         Self::WaitingFull,
+        Self::RoutesFull,
         Self::QueueFull,
         Self::ExportFailed,
         Self::OutputFailed,
@@ -75,6 +78,7 @@ impl Lost {
             Self::ExchangesFull => "exchanges_full",
             Self::ParserPanic => "parser_panic",
             Self::WaitingFull => "waiting_full",
+            Self::RoutesFull => "routes_full",
             Self::QueueFull => "queue_full",
             Self::ExportFailed => "export_failed",
             Self::OutputFailed => "output_failed",
@@ -91,6 +95,8 @@ pub struct Counters {
     pub exchanges: AtomicU64,
     /// Spans made.
     pub spans: AtomicU64,
+    /// Spans that were counted, but not exported: not sampled, or of an excluded path.
+    pub unsampled: AtomicU64,
     /// Spans that a backend accepted.
     pub exported: AtomicU64,
     /// Connections known now.
