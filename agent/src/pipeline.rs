@@ -1,7 +1,8 @@
 //! The way of a byte, from a record to a span with its resource. One thread runs it, live or in a replay; what it does
 //! depends on the records, the processes it was told and the ticks alone.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use sonde_abi::{Record, record};
@@ -33,7 +34,7 @@ pub struct Pipeline {
     wording: Arc<Wording>,
     clock: Clock,
     counters: Arc<Counters>,
-    rechecks: VecDeque<(Nanos, u32)>,
+    rechecks: Rechecks,
     /// Processes about which something else was found out since the last [`Pipeline::recheck`].
     changed: Vec<Arc<Process>>,
     events: Vec<Event>,
@@ -63,7 +64,7 @@ impl Pipeline {
             wording: Arc::default(),
             clock,
             counters,
-            rechecks: VecDeque::new(),
+            rechecks: Rechecks::default(),
             changed: Vec::new(),
             events: Vec::new(),
             finished: Vec::new(),
@@ -100,13 +101,10 @@ impl Pipeline {
             return None;
         }
         let process = self.processes.identify(header.tgid);
-        if !before.is_some_and(|before| Arc::ptr_eq(&before, &process)) {
+        if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
+            self.succeed(before.as_deref(), &process);
             self.correlator.scheduling(header.tgid, process.scheduling);
-            for delay in RECHECKS {
-                if self.rechecks.len() < RECHECKS_WAITING {
-                    self.rechecks.push_back((header.time_ns + delay, header.tgid));
-                }
-            }
+            self.rechecks.add(header.time_ns, header.tgid);
         }
         Some(process)
     }
@@ -123,8 +121,17 @@ impl Pipeline {
 
     /// Takes a process as a recording describes it.
     pub fn adopt(&mut self, process: Process) {
+        let before = self.processes.known(process.id.tgid).cloned();
+        self.succeed(before.as_deref(), &process);
         self.correlator.scheduling(process.id.tgid, process.scheduling);
         self.processes.adopt(Arc::new(process));
+    }
+
+    /// What was learnt of a process says nothing of the one that has its id now, or of the program that replaced it.
+    fn succeed(&mut self, before: Option<&Process>, now: &Process) {
+        if before.is_some_and(|before| before.id != now.id || before.exe != now.exe) {
+            self.correlator.process_ended(now.id.tgid);
+        }
     }
 
     /// Sets the clock that spans are dated with.
@@ -149,12 +156,7 @@ impl Pipeline {
     /// Looks again at processes whose time has come; those that turn out otherwise are returned.
     pub fn recheck(&mut self, now: Nanos) -> Vec<Arc<Process>> {
         let mut changed = std::mem::take(&mut self.changed);
-        // Not in order of time, but each at its time or a little later, which is all that is wanted.
-        while let Some((due, tgid)) = self.rechecks.front().copied() {
-            if due > now {
-                break;
-            }
-            self.rechecks.pop_front();
+        while let Some(tgid) = self.rechecks.due(now) {
             if let Some(process) = self.processes.recheck(tgid) {
                 self.correlator.scheduling(tgid, process.scheduling);
                 changed.push(process);
@@ -210,8 +212,57 @@ impl Pipeline {
     }
 }
 
+/// Whom to look at again and when, the earliest first.
+#[derive(Debug, Default)]
+struct Rechecks(BinaryHeap<Reverse<(Nanos, u32)>>);
+
+impl Rechecks {
+    /// A process was first seen at this time.
+    fn add(&mut self, seen: Nanos, tgid: u32) {
+        for delay in RECHECKS {
+            if self.0.len() < RECHECKS_WAITING {
+                self.0.push(Reverse((seen.saturating_add(delay), tgid)));
+            }
+        }
+    }
+
+    /// The next one whose time has come.
+    fn due(&mut self, now: Nanos) -> Option<u32> {
+        self.0.peek().filter(|Reverse((due, _))| *due <= now)?;
+        self.0.pop().map(|Reverse((_, tgid))| tgid)
+    }
+}
+
 /// A backend on this node serves Sonde's exports: spans of that would be exported in turn, without end.
 fn is_own_export(finished: &Finished) -> bool {
     let Call::Http1(call) = &finished.exchange.call;
     finished.exchange.opening.role == Role::Server && call.user_agent.as_deref() == Some(export::USER_AGENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn each_look_has_its_time() {
+        let mut rechecks = Rechecks::default();
+        rechecks.add(0, 1);
+        rechecks.add(2 * SECOND, 2);
+        let mut looks = Vec::new();
+        for second in 0..40 {
+            while let Some(tgid) = rechecks.due(second * SECOND) {
+                looks.push((second, tgid));
+            }
+        }
+        assert_eq!(looks, [(1, 1), (3, 2), (5, 1), (7, 2), (30, 1), (32, 2)]);
+    }
+
+    #[test]
+    fn looks_are_bounded() {
+        let mut rechecks = Rechecks::default();
+        (0..20_000).for_each(|tgid| rechecks.add(0, tgid));
+        assert_eq!(rechecks.0.len(), RECHECKS_WAITING);
+    }
 }

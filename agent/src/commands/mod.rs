@@ -1,11 +1,13 @@
 //! The commands of `sonde`, one file each.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Cli, Command, ConfigError};
+use crate::config::{Cli, Command, Config, ConfigError, Environment, RunArgs};
 use crate::export::OutputError;
 use crate::kernel::Refusal;
 use crate::probe::ProbeError;
@@ -86,6 +88,15 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The configuration in effect; says what of it is to be taken note of.
+fn configure(args: &RunArgs, file: Option<&Path>) -> Result<Config, Failure> {
+    let config = Config::new(args, &Environment::with_config(file)?)?;
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    Ok(config)
 }
 
 fn log_to_stderr(filter: &str) {

@@ -8,21 +8,18 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::Failure;
-use crate::config::{Config, Environment, PortSet, ReplayArgs, RunArgs, Targets, WhenFull};
+use crate::config::{PortSet, ReplayArgs, RunArgs, Targets, WhenFull};
 use crate::discover::Processes;
 use crate::enrich::{Clock, Host};
 use crate::export::Outputs;
 use crate::pipeline::Pipeline;
-use crate::replay::{Ending, Frame, Reader, RecordingError};
+use crate::replay::{Ending, Frame, KERNEL_LOSSES, Reader, RecordingError};
 use crate::telemetry::{Counters, Summary};
 
 /// Runs a recording to its end.
 pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure> {
     let run = RunArgs { outputs: args.outputs.clone(), ..RunArgs::default() };
-    let mut config = Config::new(&run, &Environment::with_config(file)?)?;
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
+    let mut config = super::configure(&run, file)?;
     config.outputs.when_full = WhenFull::Wait;
     let failed = |source| Failure::Recording { path: args.file.clone(), source };
     let file = File::open(&args.file).map_err(|source| failed(RecordingError::Io { offset: 0, source }))?;
@@ -35,7 +32,7 @@ pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure>
     let processes = Processes::under("/nonexistent", 0, Targets::default(), Host::read());
     let mut pipeline =
         Pipeline::new(processes, PortSet::default(), clock, header.started, Arc::clone(&counters));
-    let outcome = feed(&mut reader, &mut pipeline, &outputs);
+    let outcome = feed(&mut reader, &mut pipeline, &counters, &outputs);
     pipeline.finish();
     outputs.spans(pipeline.take_spans());
     outputs.shutdown(Instant::now() + config.outputs.batching.timeout);
@@ -46,7 +43,12 @@ pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure>
     outcome.map_err(failed)
 }
 
-fn feed(reader: &mut Reader<File>, pipeline: &mut Pipeline, outputs: &Outputs) -> Result<(), RecordingError> {
+fn feed(
+    reader: &mut Reader<File>,
+    pipeline: &mut Pipeline,
+    counters: &Counters,
+    outputs: &Outputs,
+) -> Result<(), RecordingError> {
     while let Some(frame) = reader.frame()? {
         match frame {
             Frame::Record(bytes) => {
@@ -56,6 +58,11 @@ fn feed(reader: &mut Reader<File>, pipeline: &mut Pipeline, outputs: &Outputs) -
             }
             Frame::Process(process) => pipeline.adopt(*process),
             Frame::Clock(clock) => pipeline.set_clock(clock),
+            Frame::Losses(losses) => {
+                for (why, total) in KERNEL_LOSSES.into_iter().zip(losses) {
+                    counters.set_lost(why, total);
+                }
+            }
             Frame::Tick(watermark) => {
                 pipeline.tick(watermark);
                 outputs.spans(pipeline.take_spans());

@@ -28,7 +28,7 @@ pub(crate) use otlp::USER_AGENT;
 use queue::{Limits, Queue};
 use sink::Sink;
 
-use crate::config::{OutputSpec, OutputsConfig};
+use crate::config::{OutputSpec, OutputsConfig, WhenFull};
 use crate::metrics::Red;
 use crate::telemetry::{Counters, Lost};
 
@@ -100,10 +100,11 @@ impl Outputs {
         for output in &config.outputs {
             match output {
                 OutputSpec::Console => {
+                    let replayed = config.when_full == WhenFull::Wait;
                     let red = Arc::new(Mutex::new(Red::new(RED_SERIES)));
                     outputs.red = Some(Arc::clone(&red));
                     let (sink, is_terminal) = Sink::stdout().map_err(OutputError::Stdout)?;
-                    let console = console::Console::new(is_terminal && !config.plain, red);
+                    let console = console::Console::new(is_terminal && !config.plain, replayed, red);
                     outputs.spawn(
                         "sonde-console",
                         limits(WRITER_QUEUE),

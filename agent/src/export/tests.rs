@@ -173,7 +173,7 @@ fn the_console_shows_what_it_was_given_and_the_table_of_all() {
     let red = Arc::new(Mutex::new(Red::new(10)));
     let mut outputs = Outputs { running: Vec::new(), red: Some(Arc::clone(&red)) };
     let sink = Sink::new(File::from(OwnedFd::from(writer)), "a test".to_owned());
-    let console = console::Console::new(false, red);
+    let console = console::Console::new(false, false, red);
     outputs
         .spawn("test", limits(100_000), &counters, Lost::OutputFailed, move |queue, ledger| {
             console.run(&queue, &ledger, sink);

@@ -203,7 +203,7 @@ mod tests {
         check(B3Multi, &[ids[0]], None);
         check(Jaeger, &[("uber-trace-id", &format!("{TRACE}:{SPAN}:0:1"))], full("01"));
         check(Jaeger, &[("uber-trace-id", &format!("{TRACE}%3A{SPAN}%3A0%3A0"))], full("00"));
-        check(Jaeger, &[("uber-trace-id", &format!("{}:{SPAN}:0:3", SPAN))], short);
+        check(Jaeger, &[("uber-trace-id", &format!("{SPAN}:{SPAN}:0:3"))], short);
         for bad in ["", "1:2:3", "0:1:0:1", "x:1:0:1", "1:2:3:4:5"] {
             check(Jaeger, &[("uber-trace-id", bad)], None);
         }

@@ -19,8 +19,12 @@ struct Feed {
 
 impl Feed {
     fn new(colours: bool) -> Self {
+        Self::showing(colours, false)
+    }
+
+    fn showing(colours: bool, replayed: bool) -> Self {
         let red = Arc::new(Mutex::new(Red::new(100)));
-        Self { console: Console::new(colours, red), begin: Instant::now() }
+        Self { console: Console::new(colours, replayed, red), begin: Instant::now() }
     }
 
     /// Feeds spans and returns what is shown at that moment.
@@ -218,4 +222,17 @@ fn durations_have_three_digits() {
         style::duration(&mut out, nanos);
         assert_eq!(out, expected);
     }
+}
+
+#[test]
+fn a_replay_has_one_table_over_the_time_it_tells_of() {
+    let mut feed = Feed::showing(false, true);
+    let calls = (0..40).map(|n| server("shop", "/", 200, n * 500 * MS, 500 * MS)).collect();
+    // The spans of twenty seconds, read in one; and slower than a live console waits with its table.
+    assert!(!feed.at(1_000, calls).contains("rate/s"));
+    assert!(!feed.at(15_000, vec![server("shop", "/", 200, 0, MS)]).contains("rate/s"));
+    let shown = feed.finish(15_001);
+    assert!(shown.contains("in all, 20.0 s"), "{shown}");
+    let row = shown.lines().find(|line| line.starts_with("shop") && line.contains("SERVER")).unwrap();
+    assert_eq!(row.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["41", "2.0"], "{row}");
 }

@@ -311,7 +311,8 @@ impl Http1 {
                 if is_request { Some(&mut open.exchange.request) } else { open.exchange.response.as_mut() };
             if let Some(message) = message {
                 message.last = last;
-                message.body_size = Some(seen);
+                // What moved before it broke off, unless some of that is not known.
+                message.body_size = (open.exchange.quality != Some(Quality::Gap)).then_some(seen);
             }
         }
         self.outstanding.untracked = 0;
