@@ -32,6 +32,7 @@ pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure>
     let processes = Processes::under("/nonexistent", 0, Targets::default(), Host::read());
     let mut pipeline =
         Pipeline::new(processes, PortSet::default(), clock, header.started, Arc::clone(&counters));
+    pipeline.set_policy(config.policy);
     let outcome = feed(&mut reader, &mut pipeline, &counters, &outputs);
     pipeline.finish();
     outputs.spans(pipeline.take_spans());

@@ -21,7 +21,9 @@ fn of_file(text: &str) -> Result<Policy, String> {
 fn samplers() {
     let half = Root::Ratio(Ratio::new(0.5).unwrap());
     let (type_of, arg) = ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG");
-    let cases: &[(&[(&str, &str)], bool, Root, usize)] = &[
+    /// Variables, and what they should give: parent-based, root, warnings.
+    type Case<'a> = (&'a [(&'a str, &'a str)], bool, Root, usize);
+    let cases: &[Case<'_>] = &[
         (&[], true, Root::AlwaysOn, 0),
         (&[(type_of, "always_on")], false, Root::AlwaysOn, 0),
         (&[(type_of, "always_off")], false, Root::AlwaysOff, 0),
