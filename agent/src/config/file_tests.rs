@@ -82,9 +82,9 @@ targets: {ports: [80, 8000-8100], services: 'shop-{a,b}'}
     assert_eq!(otlp.endpoint.uri().to_string(), "http://variable:4318/v1/traces");
     assert_eq!(otlp.headers[0].1.to_str().unwrap(), "Bearer a, b=c");
     assert_eq!(otlp.timeout.as_secs(), 120);
-    assert_eq!(find("otlp.endpoint").source, Source::Variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
-    assert_eq!(find("otlp.timeout").source, file(5));
-    assert_eq!(find("otlp.compression").source, Source::Default);
+    assert_eq!(find("otlp.traces.endpoint").source, Source::Variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    assert_eq!(find("otlp.traces.timeout").source, file(5));
+    assert_eq!(find("otlp.traces.compression").source, Source::Default);
     assert_eq!(find("targets.ports").source, file(8));
     assert_eq!(find("hooks").source, Source::Variable("SONDE_HOOKS"));
     assert_eq!(config.targets.ports.ranges(), [(80, 80), (8000, 8100)]);

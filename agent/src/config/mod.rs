@@ -23,7 +23,7 @@ pub use effective::Config;
 pub use environment::Environment;
 pub use file::{Document, Entry, Problem};
 pub use keys::{KEYS, Key, Kind, Reload};
-pub use otlp::{Batching, Compression, Endpoint, Otlp, Protocol};
+pub use otlp::{Batching, ClientIdentity, Compression, Endpoint, MetricReading, Otlp, Protocol};
 pub use outputs::{OutputSpec, OutputsConfig, Resolved, WhenFull};
 pub use reading::{Setting, Source};
 pub use targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};

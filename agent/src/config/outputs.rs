@@ -6,8 +6,9 @@ use std::str::FromStr;
 use super::ConfigError;
 use super::cli::OutputArgs;
 use super::environment::Environment;
-use super::otlp::{Batching, Otlp};
+use super::otlp::{Batching, MetricReading, Otlp};
 use super::reading::{Reading, Setting, Source};
+use crate::telemetry::Signal;
 
 /// One output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +56,12 @@ impl OutputSpec {
 pub struct OutputsConfig {
     /// The outputs, each once; empty for none.
     pub outputs: Vec<OutputSpec>,
-    /// How to reach the endpoint, where [`OutputSpec::Otlp`] is among the outputs.
+    /// How to reach the endpoint for spans, where [`OutputSpec::Otlp`] is among the outputs.
     pub otlp: Option<Otlp>,
+    /// The same for metrics.
+    pub otlp_metrics: Option<Otlp>,
+    /// When metrics are collected.
+    pub metric_reading: MetricReading,
     /// Batches and queue of the OTLP output.
     pub batching: Batching,
     /// What happens when an output does not keep up.
@@ -98,21 +103,37 @@ impl Resolved {
         let shown: Vec<String> = outputs.iter().map(ToString::to_string).collect();
         reading.note("outputs", if shown.is_empty() { "none".to_owned() } else { shown.join(",") }, source);
 
-        let otlp = match outputs.contains(&OutputSpec::Otlp).then(|| reading.otlp()).transpose() {
-            Ok(otlp) => otlp,
-            Err(why) => {
-                reading.problems.extend(environment.located(why)?);
-                None
+        let mut otlp_of = |signal| {
+            let wanted = outputs.contains(&OutputSpec::Otlp);
+            match wanted.then(|| reading.otlp(signal)).transpose() {
+                Ok(otlp) => Ok(otlp),
+                Err(why) => {
+                    reading.problems.extend(environment.located(why)?);
+                    Ok(None)
+                }
             }
         };
+        let (otlp, otlp_metrics) = (otlp_of(Signal::Traces)?, otlp_of(Signal::Metrics)?);
         let batching = if otlp.is_some() { reading.batching() } else { Batching::default() };
+        let metric_reading = if otlp.is_some() { reading.metric_reading() } else { MetricReading::default() };
         let plain = environment.text("NO_COLOR").is_some() || environment.text("TERM") == Some("dumb");
-        let Reading { environment: _, warnings, settings, problems } = reading;
+        let Reading { environment: _, mut warnings, settings, problems } = reading;
         if !problems.is_empty() {
             return Err(ConfigError::Problems(problems));
         }
+        // A general variable is read for each signal.
+        let mut said = std::collections::BTreeSet::new();
+        warnings.retain(|warning| said.insert(warning.clone()));
         Ok(Self {
-            outputs: OutputsConfig { outputs, otlp, batching, when_full: WhenFull::default(), plain },
+            outputs: OutputsConfig {
+                outputs,
+                otlp,
+                otlp_metrics,
+                metric_reading,
+                batching,
+                when_full: WhenFull::default(),
+                plain,
+            },
             settings,
             warnings,
         })

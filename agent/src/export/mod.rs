@@ -30,7 +30,7 @@ use sink::Sink;
 
 use crate::config::{OutputSpec, OutputsConfig, WhenFull};
 use crate::metrics::Red;
-use crate::telemetry::{Counters, Lost};
+use crate::telemetry::{Counters, Signal};
 
 /// Series of the console's RED table at most.
 const RED_SERIES: usize = 2_000;
@@ -108,8 +108,7 @@ impl Outputs {
                     outputs.spawn(
                         "sonde-console",
                         limits(WRITER_QUEUE),
-                        counters,
-                        Lost::OutputFailed,
+                        Ledger::writing(Arc::clone(counters)),
                         |queue, ledger| {
                             console.run(&queue, &ledger, sink);
                         },
@@ -124,8 +123,7 @@ impl Outputs {
                     outputs.spawn(
                         "sonde-json",
                         limits(WRITER_QUEUE),
-                        counters,
-                        Lost::OutputFailed,
+                        Ledger::writing(Arc::clone(counters)),
                         |queue, ledger| {
                             json::run(&queue, &ledger, sink);
                         },
@@ -133,10 +131,11 @@ impl Outputs {
                 }
                 OutputSpec::Otlp => {
                     let Some(otlp) = &config.otlp else { continue };
-                    let exporter = otlp::Exporter::new(otlp, config.batching)?;
-                    let limits = limits(config.batching.queue);
-                    outputs.spawn("sonde-otlp", limits, counters, Lost::ExportFailed, |queue, ledger| {
-                        exporter.run(&queue, &ledger);
+                    let batching = config.batching;
+                    let exporter = otlp::Exporter::new(otlp, Signal::Traces, batching.timeout)?;
+                    let ledger = Ledger::exporting(Arc::clone(counters), Signal::Traces);
+                    outputs.spawn("sonde-otlp", limits(batching.queue), ledger, move |queue, ledger| {
+                        exporter.run_spans(batching, &queue, &ledger);
                     })?;
                 }
                 OutputSpec::None => {}
@@ -187,12 +186,11 @@ impl Outputs {
         &mut self,
         name: &str,
         limits: Limits,
-        counters: &Arc<Counters>,
-        undelivered: Lost,
+        ledger: Ledger,
         run: impl FnOnce(Arc<Queue>, Arc<Ledger>) + Send + 'static,
     ) -> Result<(), OutputError> {
         let queue = Arc::new(Queue::new(limits));
-        let ledger = Arc::new(Ledger::new(Arc::clone(counters), undelivered));
+        let ledger = Arc::new(ledger);
         let (hold, ended) = mpsc::channel::<()>();
         let (queue_there, ledger_there) = (Arc::clone(&queue), Arc::clone(&ledger));
         thread::Builder::new()

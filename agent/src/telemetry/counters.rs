@@ -86,6 +86,76 @@ impl Lost {
     }
 }
 
+/// What leaves Sonde over OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Data points.
+    Metrics,
+}
+
+impl Signal {
+    /// All signals, in order.
+    pub const ALL: [Self; 2] = [Self::Traces, Self::Metrics];
+
+    /// The `signal` attribute of the metric `sonde.export`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    /// What it consists of, for messages.
+    #[must_use]
+    pub const fn items(self) -> &'static str {
+        match self {
+            Self::Traces => "spans",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// What became of an item, a span or a data point, that was to leave over OTLP. Each has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Delivery {
+    /// The backend took it.
+    Accepted,
+    /// The backend took the request and said that it left this out (partial success).
+    Rejected,
+    /// The backend refused the request, in a way that sending it again would not change.
+    Refused,
+    /// Too large for the backend even alone.
+    TooLarge,
+    /// There was no answer in time, repetitions included, or the run ended before there was one.
+    Undelivered,
+    /// The queue before the output was full.
+    Dropped,
+}
+
+impl Delivery {
+    /// All outcomes, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::Rejected, Self::Refused, Self::TooLarge, Self::Undelivered, Self::Dropped];
+
+    /// The `outcome` attribute of the metric `sonde.export`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Undelivered => "undelivered",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// Everything that is counted. Relaxed atomics: each number is exact, several read together may be a moment apart.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -97,11 +167,10 @@ pub struct Counters {
     pub spans: AtomicU64,
     /// Spans that were counted, but not exported: not sampled, or of an excluded path.
     pub unsampled: AtomicU64,
-    /// Spans that a backend accepted.
-    pub exported: AtomicU64,
     /// Connections known now.
     pub connections: AtomicU64,
     lost: [AtomicU64; Lost::ALL.len()],
+    deliveries: [[AtomicU64; Delivery::ALL.len()]; Signal::ALL.len()],
 }
 
 impl Counters {
@@ -123,6 +192,23 @@ impl Counters {
     #[must_use]
     pub fn lost(&self, why: Lost) -> u64 {
         self.lost.get(why as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts what became of `n` items of a signal: the metric `sonde.export`.
+    pub fn deliver(&self, signal: Signal, outcome: Delivery, n: u64) {
+        if let Some(counter) = self.delivery(signal, outcome) {
+            counter.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Items of a signal so far that this became of.
+    #[must_use]
+    pub fn delivered(&self, signal: Signal, outcome: Delivery) -> u64 {
+        self.delivery(signal, outcome).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn delivery(&self, signal: Signal, outcome: Delivery) -> Option<&AtomicU64> {
+        self.deliveries.get(signal as usize)?.get(outcome as usize)
     }
 
     /// Adds to a counter.

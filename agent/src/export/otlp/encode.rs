@@ -1,10 +1,6 @@
 //! Spans as OTLP messages. The only file that names the types of `opentelemetry-proto`.
 
-use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value as ProtoValue,
 };
@@ -17,34 +13,10 @@ use super::super::wire;
 use crate::span::{Span, SpanStatus, Value};
 
 /// What is sent.
-pub(super) type Request = ExportTraceServiceRequest;
-
-/// Who sends it over gRPC.
-pub(super) type GrpcClient = TraceServiceClient<tonic::transport::Channel>;
-
-/// What a backend says of spans that it took.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// Spans that it did not take after all.
-    pub(super) rejected: u64,
-    /// Why, or some other advice; empty where there is none.
-    pub(super) message: String,
-}
-
-impl From<ExportTraceServiceResponse> for Answer {
-    fn from(response: ExportTraceServiceResponse) -> Self {
-        let partial = response.partial_success.unwrap_or_default();
-        Self { rejected: partial.rejected_spans.try_into().unwrap_or(0), message: partial.error_message }
-    }
-}
-
-/// Reads the body of an answer. One that makes no sense comes from a backend that took the spans and says nothing of them.
-pub(super) fn answer(body: Bytes) -> Answer {
-    ExportTraceServiceResponse::decode(body).map(Answer::from).unwrap_or_default()
-}
+type Request = ExportTraceServiceRequest;
 
 /// One request with all spans, by resource.
-pub(super) fn request(pieces: &[Piece]) -> Request {
+fn request(pieces: &[Piece]) -> Request {
     let resource_spans = by_resource(pieces).into_iter().map(|(resource, spans)| ResourceSpans {
         resource: Some(ProtoResource {
             attributes: resource
@@ -115,8 +87,9 @@ fn key_value(key: &str, value: Value<'_>) -> KeyValue {
 
 /// Starts of the spans in the body of a request.
 #[cfg(test)]
-pub(super) fn starts(body: Bytes) -> Vec<u64> {
-    let request = Request::decode(body).unwrap();
+pub(super) fn starts(is_json: bool, body: &[u8]) -> Vec<u64> {
+    let request =
+        if is_json { serde_json::from_slice(body).unwrap() } else { Request::decode(body).unwrap() };
     let scopes = request.resource_spans.into_iter().flat_map(|group| group.scope_spans);
     scopes.flat_map(|scope| scope.spans).map(|span| span.start_time_unix_nano).collect()
 }
@@ -141,7 +114,7 @@ mod tests {
         json::encode(&pieces, &mut line);
         let line = String::from_utf8(line).unwrap();
         assert!(!line.contains('\n'));
-        let read = Request::decode(Bytes::from(body(&pieces))).unwrap();
+        let read = Request::decode(body(&pieces).as_slice()).unwrap();
         (serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")), read)
     }
 
