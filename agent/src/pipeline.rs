@@ -5,16 +5,17 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use sonde_abi::{Record, record};
+use sonde_abi::{LifeEvent, Record, record};
 
-use crate::config::PortSet;
+use crate::capture::{Perspective, Views};
+use crate::config::{PortSet, Targets};
 use crate::conn::{Connections, Limits, Nanos, Role};
 use crate::discover::{Decision, Process, Processes};
-use crate::enrich::Clock;
+use crate::enrich::{Clock, Host};
 use crate::export::{self, Item};
 use crate::policy::Policy;
 use crate::proto::{Call, Event};
-use crate::span::{self, Correlator, CorrelatorConfig, Finished, Route, Routes, Wording};
+use crate::span::{self, Correlator, CorrelatorConfig, Finished, ProcessId, Route, Routes, Wording};
 use crate::telemetry::{Counters, Lost};
 
 /// When a process is looked at again, after it was first seen: its event loop or its threads may have been started later.
@@ -33,6 +34,8 @@ pub struct Pipeline {
     routes: Routes,
     wording: Arc<Wording>,
     clock: Clock,
+    /// The records are of a capture: they know ends of connections instead of processes.
+    views: Option<Views>,
     counters: Arc<Counters>,
     rechecks: Rechecks,
     /// Processes about which something else was found out since the last [`Pipeline::recheck`].
@@ -63,12 +66,30 @@ impl Pipeline {
             routes: Routes::default(),
             wording: Arc::default(),
             clock,
+            views: None,
             counters,
             rechecks: Rechecks::default(),
             changed: Vec::new(),
             events: Vec::new(),
             finished: Vec::new(),
             spans: Vec::new(),
+        }
+    }
+
+    /// An empty one for the records of a capture, which are in order and stamped by the calendar.
+    #[must_use]
+    pub fn of_capture(perspective: Perspective, seed: u64, counters: Arc<Counters>) -> Self {
+        let nobody = Processes::under("/nonexistent", 0, Targets::default(), Host::default());
+        // The spans of another perspective are others.
+        let seed = seed ^ (perspective as u64) << 62;
+        let config = CorrelatorConfig { seed, processes: false, ..CorrelatorConfig::default() };
+        let pipeline =
+            Self::new(nobody, PortSet::default(), Clock::with_offset(0), seed, Arc::clone(&counters));
+        Self {
+            connections: Connections::new(Limits::in_order(), Arc::clone(&counters)),
+            correlator: Correlator::new(config, counters),
+            views: Some(Views::new(perspective)),
+            ..pipeline
         }
     }
 
@@ -94,13 +115,25 @@ impl Pipeline {
     /// Finds out what the process of a record is, where it is not known or may have become another one. Returns it then.
     /// Live runs only: a replay is told.
     pub fn meet(&mut self, record: &Record<'_>) -> Option<Arc<Process>> {
-        let Record::Chunk(header, _) = record else { return None };
+        let header = match record {
+            Record::Chunk(header, _) => header,
+            Record::Life(header, _) => {
+                if header.event() == Some(LifeEvent::Forked) {
+                    self.processes.forked(header.tgid, header.first_peer, header.time_ns);
+                }
+                return None;
+            }
+        };
         let announced = header.flags & record::flags::NEW_PROCESS != 0;
         let before = self.processes.known(header.tgid).cloned();
         if before.is_some() && !announced {
             return None;
         }
-        let process = self.processes.identify(header.tgid);
+        let process = if header.flags & record::flags::FORKED == 0 {
+            self.processes.identify(header.tgid)
+        } else {
+            self.processes.identify_forked(header.tgid)
+        };
         if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
             self.succeed(before.as_deref(), &process);
             self.correlator.scheduling(header.tgid, process.scheduling);
@@ -145,6 +178,12 @@ impl Pipeline {
         self.correlate();
     }
 
+    /// Takes a record that was made of packets.
+    pub fn captured(&mut self, record: &Record<'_>) {
+        Counters::add(&self.counters.records, 1);
+        self.record(record);
+    }
+
     /// Every record stamped before `now` has been taken. Decides what has waited long enough.
     pub fn tick(&mut self, now: Nanos) {
         self.connections.tick(now, &mut self.events);
@@ -179,24 +218,32 @@ impl Pipeline {
     }
 
     fn correlate(&mut self) {
-        for event in self.events.drain(..) {
-            self.correlator.event(event, &mut self.finished);
+        let Self { events, correlator, finished, views, .. } = self;
+        for event in events.drain(..) {
+            match views {
+                Some(views) => views.each(event, |event| correlator.event(event, finished)),
+                None => correlator.event(event, finished),
+            }
         }
         self.build();
     }
 
     fn build(&mut self) {
         for finished in self.finished.drain(..) {
-            if is_own_export(&finished) {
+            let (resource, process) = if let Some(views) = &mut self.views {
+                let unseen = ProcessId { tgid: 0, started: 0 };
+                (views.resource(&finished.exchange.opening.ends), unseen)
+            } else if is_own_export(&finished) {
                 self.changed.extend(self.processes.exclude_backend(finished.tgid));
                 continue;
-            }
-            let process = match self.processes.known(finished.tgid) {
-                Some(process) => Arc::clone(process),
-                // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
-                None => self.processes.identify(finished.tgid),
+            } else {
+                let process = match self.processes.known(finished.tgid) {
+                    Some(process) => Arc::clone(process),
+                    // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
+                    None => self.processes.identify(finished.tgid),
+                };
+                (Arc::clone(&process.resource), process.id)
             };
-            let resource = Arc::clone(&process.resource);
             let route = match span::route(&finished.exchange, resource.service_name(), &mut self.routes) {
                 Route::Known(route) => Some(route),
                 Route::Unknown => None,
@@ -207,7 +254,7 @@ impl Pipeline {
             };
             let sampled = finished.context.is_sampled();
             Counters::add(if sampled { &self.counters.spans } else { &self.counters.unsampled }, 1);
-            self.spans.push((resource, span::build(finished, self.clock, process.id, route, &self.wording)));
+            self.spans.push((resource, span::build(finished, self.clock, process, route, &self.wording)));
         }
     }
 }

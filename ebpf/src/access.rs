@@ -146,6 +146,16 @@ pub unsafe fn probe<T: Copy + Default>(from: Kernel) -> T {
     unsafe { value.assume_init() }
 }
 
+/// Zero, of which the verifier knows nothing: numbers that are combined with it become unknown to it, and paths that differ
+/// in nothing else become one. `unknown` is any number that it knows nothing of.
+#[inline(always)]
+pub fn nothing(unknown: u64) -> u64 {
+    let mut same = unknown;
+    // SAFETY: changes nothing; a real move, as in `bounded`.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) same, options(nomem, nostack, preserves_flags)) };
+    unknown ^ same
+}
+
 /// Keeps a length below its bound where the verifier can see it. The compiler, which knows the bound already, would drop a
 /// plain comparison.
 #[inline(always)]

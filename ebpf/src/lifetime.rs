@@ -108,6 +108,26 @@ fn opened(sock: Kernel, state: &ConnState) {
     output(&header, LifeHeader::LEN as u64);
 }
 
+/// Tells that a process has forked another one.
+#[inline(always)]
+pub fn forked(child: u32, parent: u32) -> Option<()> {
+    // SAFETY: a helper without arguments.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let header = LifeHeader {
+        kind: RecordKind::Life as u8,
+        event: LifeEvent::Forked as u8,
+        error: 0,
+        length: 0,
+        time_ns,
+        sock: 0,
+        first_local: 0,
+        first_peer: parent,
+        tgid: child,
+        tid: child,
+    };
+    output(&header, LifeHeader::LEN as u64)
+}
+
 /// Bytes of the record that carries a unix socket's name.
 const NAME: usize = LifeHeader::LEN + UNIX_PATH;
 

@@ -30,6 +30,12 @@ impl Source {
     /// Not to be seen.
     pub const NONE: Self = Self { address: 0, count: ONE };
 
+    /// The same, of which the verifier knows nothing where `nothing` is [`crate::access::nothing`].
+    #[inline(always)]
+    pub fn hidden(self, nothing: u64) -> Self {
+        Self { address: self.address ^ nothing, count: self.count ^ nothing }
+    }
+
     /// Whether there is nothing to read.
     #[inline(always)]
     pub fn is_none(&self) -> bool {

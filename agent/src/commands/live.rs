@@ -19,7 +19,7 @@ use crate::pipeline::Pipeline;
 use crate::policy::Policy;
 use crate::probe::{ProbeError, Probes, Ring, Settings};
 use crate::replay::{KERNEL_LOSSES, Losses};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Lost};
 
 /// The reader comes by itself after this time while there is something to read: the bound on the delay of a record.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -123,7 +123,7 @@ impl Live {
             ending: Arc::clone(&ending),
             policies: to_follow,
             next_housekeeping: 0,
-            losses: [0; 5],
+            losses: Losses::default(),
         };
         let _guard = runtime.enter();
         let mut signals = Signals::new().map_err(system("cannot wait for signals"))?;
@@ -264,6 +264,8 @@ impl<T: Tap> Reader<T> {
                 break;
             }
         }
+        let skipped = self.live.probes.skipped();
+        self.live.counters.set_lost(Lost::ProgramSkipped, skipped);
         self.count_losses();
         self.live.pipeline.finish();
         self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
@@ -315,7 +317,8 @@ impl<T: Tap> Reader<T> {
 
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
-        let Live { pipeline, probes, clock, .. } = &mut self.live;
+        let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+        counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         for process in pipeline.recheck(now) {
             decide(probes, &process);
             self.tap.process(&process);

@@ -142,7 +142,7 @@ pub struct HistogramPoint {
     /// The least and the greatest of them; `None` where there are none.
     pub range: Option<(f64, f64)>,
     /// Upper, inclusive bounds of the buckets, rising; the last bucket has none.
-    pub bounds: Arc<[f64]>,
+    pub bounds: Vec<f64>,
     /// Values in each bucket: one more than bounds.
     pub buckets: Vec<u64>,
     /// Some of the values.

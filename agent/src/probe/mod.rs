@@ -5,7 +5,7 @@ mod attach;
 mod processes;
 mod ring;
 
-pub use attach::{Attached, ProbeError, Probes, Settings};
+pub use attach::{Attached, Place, ProbeError, Probes, Settings};
 pub use processes::ProcessStates;
 pub use ring::Ring;
 

@@ -78,7 +78,7 @@ pub(super) fn describe(exchange: &Exchange, wording: &Wording, show: &mut dyn Fn
     http::describe(call, exchange, kind(exchange), wording, &mut Shown { to: show, scratch: String::new() });
 }
 
-const fn kind(exchange: &Exchange) -> SpanKind {
+pub(super) const fn kind(exchange: &Exchange) -> SpanKind {
     match exchange.opening.role {
         Role::Server => SpanKind::Server,
         Role::Client => SpanKind::Client,

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::build::Shown;
+use super::labels::CallLabels;
 use super::redact::write_path;
 use super::{HttpNames, SpanKind, Wording};
 use crate::conn::{Address, Ends};
@@ -81,7 +82,7 @@ pub(super) fn describe(
         }
     }
     network(&opening.ends, shown);
-    shown.text(key::NETWORK_PROTOCOL_VERSION, if call.version == 0 { "1.0" } else { "1.1" });
+    shown.text(key::NETWORK_PROTOCOL_VERSION, version(call));
     shown.text_if(key::USER_AGENT_ORIGINAL, call.user_agent.as_deref());
     shown.number_if(key::HTTP_RESPONSE_STATUS_CODE, call.status);
     shown.number_if(key::HTTP_REQUEST_BODY_SIZE, request.body_size);
@@ -107,6 +108,45 @@ fn headers(captured: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>
         let message = if header.of_response { "response" } else { "request" };
         shown.list(&format!("http.{message}.header.{}", header.name), &values.collect::<Vec<_>>());
     }
+}
+
+/// What the metrics of a call are told apart by, but for what the span alone knows.
+pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanKind) -> CallLabels<'a> {
+    let target = Target::parse(&call.method, &call.target);
+    let mut labels = CallLabels {
+        kind,
+        method: known(call).unwrap_or("_OTHER"),
+        scheme: Cow::Borrowed(""),
+        address: Cow::Borrowed(""),
+        port: None,
+        status: call.status,
+        version: version(call),
+        route: "",
+        error: "",
+        request_size: exchange.request.body_size,
+        response_size: exchange.response.and_then(|response| response.body_size),
+    };
+    match kind {
+        SpanKind::Server => {
+            let scheme = call.forwarded_proto.as_deref().or(target.scheme);
+            labels.scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
+        }
+        SpanKind::Client => {
+            let named = target.authority.or(call.host.as_deref()).map(Host::parse);
+            let peer = &exchange.opening.ends.peer;
+            let host = named.filter(|host| !host.name.is_empty()).or_else(|| Host::of(peer));
+            labels.port = host.as_ref().and_then(|host| host.port).or_else(|| match target.scheme {
+                Some(scheme) => default_port(&lower(scheme)),
+                None => port_of(peer),
+            });
+            labels.address = host.map_or(Cow::Borrowed(""), |host| host.name);
+        }
+    }
+    labels
+}
+
+fn version(call: &HttpCall) -> &'static str {
+    if call.version == 0 { "1.0" } else { "1.1" }
 }
 
 fn serve(

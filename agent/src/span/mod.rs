@@ -8,6 +8,7 @@ pub mod correlate;
 mod http;
 mod ids;
 pub mod join;
+mod labels;
 mod model;
 mod node;
 pub mod parent;
@@ -22,6 +23,7 @@ mod wording;
 pub use build::{build, route};
 pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
+pub use labels::CallLabels;
 pub use model::{
     Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
     SpanStatus, TraceId, Value,

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Lost {
     /// A record did not fit into the full ring.
     RingFull,
+    /// The kernel did not run a program, since it was running already on that processor.
+    ProgramSkipped,
     /// A record's payload could not be read from the process.
     UserFault,
     /// The kernel side could not keep state for a socket.
@@ -43,8 +45,9 @@ pub enum Lost {
 
 impl Lost {
     /// All reasons, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::RingFull,
+        Self::ProgramSkipped,
         Self::UserFault,
         Self::KernelStateFull,
         Self::HeadTooLong,
@@ -67,6 +70,7 @@ impl Lost {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::RingFull => "ring_full",
+            Self::ProgramSkipped => "program_skipped",
             Self::UserFault => "user_fault",
             Self::KernelStateFull => "kernel_state_full",
             Self::HeadTooLong => "head_too_long",

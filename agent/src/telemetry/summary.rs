@@ -47,6 +47,9 @@ impl fmt::Display for Summary<'_> {
 const fn words(why: Lost) -> &'static str {
     match why {
         Lost::RingFull => "records: the ring from the kernel was full",
+        Lost::ProgramSkipped => {
+            "calls: a program was still at work on that processor, and the kernel skipped it"
+        }
         Lost::UserFault => "records without payload: the process's memory could not be read",
         Lost::KernelStateFull => "sockets without state: the kernel side's table was full",
         Lost::HeadTooLong => "heads cut off: longer than what is captured",

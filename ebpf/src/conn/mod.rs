@@ -185,6 +185,8 @@ pub struct Extent {
     pub direction: Direction,
     /// How many bytes.
     pub length: u32,
+    /// Bytes that the same call moved after them.
+    pub behind: u32,
     /// When.
     pub time_ns: u64,
 }
