@@ -113,13 +113,84 @@ fn doctor() {
     let _gate = gate::enter();
     let (status, out, err) = command(&["doctor"]);
     assert_eq!(status, Some(0), "{err}");
-    for word in ["Kernel", "type information", "Hooks", "lengths", "syscalls"] {
+    for word in
+        ["Kernel", "type information", "Hooks", "lengths", "syscalls", "Clock", "no endpoint is configured"]
+    {
         assert!(out.contains(word), "doctor does not speak of {word}: {out}");
     }
     println!("{out}");
     let (status, out, err) = command(&["doctor", "--json"]);
     assert_eq!(status, Some(0), "{err}");
-    serde_json::from_str::<serde_json::Value>(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    let found: serde_json::Value =
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    assert_eq!((&found["status"], &found["can_run"]), (&0.into(), &true.into()), "{out}");
+}
+
+/// Each process with its ports, what is exchanged with it, and whether it would be observed.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn doctor_knows_the_processes() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    let mut connection = Connection::to(server.port);
+    connection.exchange("GET", &format!("/hello/{}", fresh("d")), "", b"");
+    let (status, out, err) = command(&["doctor", "--json"]);
+    assert_eq!(status, Some(0), "{err}");
+    let found: serde_json::Value =
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    let processes = found["traffic"]["processes"].as_array().expect("processes");
+    let of = |listens: bool| {
+        processes.iter().find(|process| {
+            let has = |list: &str, port: &dyn Fn(&serde_json::Value) -> bool| {
+                process[list].as_array().is_some_and(|list| list.iter().any(port))
+            };
+            let listed = has("listens", &|port| *port == server.port);
+            listed == listens && has("connections", &|at| at["port"] == server.port)
+        })
+    };
+    let (served, called) = (of(true).expect("the server"), of(false).expect("this test"));
+    for process in [served, called] {
+        assert_eq!(process["observed"], true, "{process}");
+        let carried = process["connections"].as_array().expect("connections");
+        let carried = carried.iter().find(|at| at["port"] == server.port).expect("the connection");
+        assert!(carried["bytes"].as_u64().is_some_and(|bytes| bytes > 100), "{process}");
+    }
+    assert_eq!(called["pid"], std::process::id());
+}
+
+/// Endpoints: one that works, one where nobody is, one that is no OTLP; the exit status tells them apart.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn doctor_looks_at_endpoints() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    let sink = sonde_tests::sink::Sink::start();
+    let (closed, nobody) = listen();
+    drop(closed);
+    for protocol in ["grpc", "http/protobuf", "http/json"] {
+        for (scheme, port, status, words) in [
+            ("http", sink.port, 0, "takes"),
+            ("http", nobody, 1, "nobody listens there"),
+            ("https", sink.port, 1, "speak TLS"),
+            ("http", server.port, 1, "empty export"),
+        ] {
+            let mut doctor = Command::new(gate::sonde_path());
+            doctor
+                .arg("doctor")
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("{scheme}://localhost:{port}"))
+                .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+            let (ended, out, err) = run("sonde", &mut doctor, "");
+            let lines: Vec<&str> = out.lines().filter(|line| line.contains("OTLP ")).collect();
+            println!("{protocol} {scheme}: {lines:?}");
+            assert_eq!(ended.code(), Some(status), "{protocol} {scheme}: {out}{err}");
+            assert_eq!(lines.len(), 2, "{protocol}: traces and metrics: {out}");
+            assert!(lines.iter().all(|line| line.contains(words)), "{protocol}: {words}: {lines:?}");
+        }
+    }
+    let mut doctor = Command::new(gate::sonde_path());
+    doctor.arg("doctor").env("OTEL_EXPORTER_OTLP_ENDPOINT", "no url");
+    let (ended, out, _) = run("sonde", &mut doctor, "");
+    assert_eq!(ended.code(), Some(2), "{out}");
 }
 
 #[test]

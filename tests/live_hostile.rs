@@ -69,13 +69,7 @@ fn hostile() -> Vec<Vec<u8>> {
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn garbage_in_both_directions() {
-    garbage(&["lengths".to_owned()]);
-}
-
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn open_garbage_under_syscalls() {
-    garbage(&["syscalls".to_owned()]);
+    garbage(&gate::hook_families());
 }
 
 /// What is no request to the letter, and is answered: it happened, so it has both its spans, and the answer's status.
@@ -112,7 +106,7 @@ fn garbage(families: &[String]) {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
     let (listener, port) = listen();
-    for hooks in families.iter().filter(|family| gate::hook_families().contains(family)) {
+    for hooks in families {
         let agent = Run::ports(&[server.port, port]).hooks(hooks).start();
         let before = agent.process.resident();
         let inputs = hostile();

@@ -68,8 +68,6 @@ pub mod flags {
     pub const CONTINUES: u16 = 8;
     /// The call's buffer could not be read (no user buffer, or a fault).
     pub const NO_BUFFER: u16 = 16;
-    /// The kernel side gave up copying this head at its limit.
-    pub const HEAD_TOO_LONG: u16 = 32;
     /// `tail` holds the last eight bytes of the chunk.
     pub const TAIL: u16 = 64;
     /// End of stream: a read returned 0.

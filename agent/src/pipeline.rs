@@ -24,6 +24,9 @@ const RECHECKS: [Nanos; 3] = [1_000_000_000, 5_000_000_000, 30_000_000_000];
 /// Processes that wait to be looked at again at most; one more is not looked at again.
 const RECHECKS_WAITING: usize = 16_384;
 
+/// Room for events that is kept from one record to the next.
+const KEPT_EVENTS: usize = 256;
+
 /// Everything between the ring and the outputs.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -225,6 +228,8 @@ impl Pipeline {
                 None => correlator.event(event, finished),
             }
         }
+        // After a loss many connections speak at once; that memory is not kept.
+        self.events.shrink_to(KEPT_EVENTS);
         self.build();
     }
 
@@ -283,7 +288,9 @@ impl Rechecks {
 /// A backend on this node serves Sonde's exports: spans of that would be exported in turn, without end.
 fn is_own_export(finished: &Finished) -> bool {
     let Call::Http1(call) = &finished.exchange.call;
-    finished.exchange.opening.role == Role::Server && call.user_agent.as_deref() == Some(export::USER_AGENT)
+    // Over gRPC the library's own name follows.
+    let is_ours = |agent: &str| agent.starts_with(export::USER_AGENT);
+    finished.exchange.opening.role == Role::Server && call.user_agent.as_deref().is_some_and(is_ours)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Two ways to read kernel memory: loads that the verifier checks by type, and probe reads.
 
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
 };
@@ -115,7 +115,9 @@ impl Access for Walked {
         if let Some(state) = CONNS.get_ptr_mut(&key) {
             return Some(state);
         }
-        let _ = CONNS.insert(&key, &ConnState::default(), 0);
+        if CONNS.insert(&key, &ConnState::default(), u64::from(BPF_NOEXIST)).is_ok() {
+            count(KernelCounter::StatesMade);
+        }
         let state = CONNS.get_ptr_mut(&key);
         if state.is_none() {
             count(KernelCounter::StateFull);

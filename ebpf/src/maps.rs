@@ -85,7 +85,7 @@ pub mod offsets {
     }
     accessors! {
         task_files task_tgid task_pid files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
-        sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num skc_dport skc_daddr skc_rcv_saddr
+        sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num inet_sport skc_dport skc_daddr skc_rcv_saddr
         skc_v6_daddr skc_v6_rcv_saddr tcp_bytes_acked tcp_bytes_received tcp_snd_una tcp_write_seq tcp_rcv_nxt
         tcp_copied_seq tcp_mstamp unix_peer unix_addr unix_addr_len unix_addr_name
     }
@@ -115,6 +115,27 @@ pub fn count(counter: KernelCounter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: a slot of this processor. A program that interrupts this one may lose an increment of it at worst.
         unsafe { *value += 1 };
+    }
+    #[cfg(feature = "log")]
+    if !matches!(counter, KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded) {
+        log(counter);
+    }
+}
+
+/// Says what was lost. Each event by itself, which no production node could bear: for those who look for a cause. A
+/// function of its own: the stack of its callers has no room for it.
+#[cfg(feature = "log")]
+#[inline(never)]
+fn log(counter: KernelCounter) {
+    match counter {
+        KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded => {}
+        KernelCounter::RingFull => aya_log_ebpf::debug!(&(), "ring full: a record is lost"),
+        KernelCounter::UserFault => aya_log_ebpf::debug!(&(), "memory is not there: sent without payload"),
+        KernelCounter::StateFull => aya_log_ebpf::debug!(&(), "no room for a socket's state: not observed"),
+        KernelCounter::HeadTooLong => aya_log_ebpf::debug!(&(), "head too long: cut off"),
+        KernelCounter::NoBuffer => aya_log_ebpf::debug!(&(), "no buffer to be seen: sent without payload"),
+        KernelCounter::LeftAlone => aya_log_ebpf::debug!(&(), "not HTTP: left alone from here on"),
+        KernelCounter::FarBuffer => aya_log_ebpf::debug!(&(), "too many buffers: the rest without payload"),
     }
 }
 

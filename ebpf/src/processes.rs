@@ -69,8 +69,9 @@ fn forked(child: Kernel) -> Option<()> {
         return None;
     }
     // SAFETY: members of `struct task_struct`.
-    let (child, thread) =
-        unsafe { (Typed::load::<u32>(child, offset!(task_tgid)), Typed::load::<u32>(child, offset!(task_pid))) };
+    let (child, thread) = unsafe {
+        (Typed::load::<u32>(child, offset!(task_tgid)), Typed::load::<u32>(child, offset!(task_pid)))
+    };
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
     if child != thread || parent == maps::own_tgid() {
         return None;

@@ -70,6 +70,16 @@ pub fn hooks() -> String {
     }
 }
 
+/// The OpenTelemetry Collector that `cargo xtask backends` builds: `SONDE_TEST_COLLECTOR` says where it is.
+///
+/// # Panics
+/// Where it is not said.
+#[must_use]
+pub fn collector() -> PathBuf {
+    let path = std::env::var_os("SONDE_TEST_COLLECTOR");
+    path.expect("no Collector: SONDE_TEST_COLLECTOR=$(cargo xtask backends)").into()
+}
+
 /// The workspace's root.
 #[must_use]
 pub fn root() -> PathBuf {

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod apps;
 pub mod calls;
+pub mod captures;
 pub mod chain;
 pub mod clients;
 pub mod compare;

@@ -19,7 +19,8 @@ pub struct Nat {
     pub left: Place,
     /// The second host, 10.91.2.2.
     pub right: Place,
-    router: Place,
+    /// The router.
+    pub router: Place,
 }
 
 impl Place {

@@ -95,12 +95,23 @@ pub fn read(path: &Path) -> Vec<Span> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut spans = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        for resource_spans in array(&line["resourceSpans"]) {
-            let resource = attributes(&resource_spans["resource"]["attributes"]);
-            for scope in array(&resource_spans["scopeSpans"]) {
-                spans.extend(array(&scope["spans"]).iter().map(|span| from_json(span, &resource)));
-            }
+        spans.extend(from_object(line));
+    }
+    spans
+}
+
+/// The spans of one `{"resourceSpans":[...]}` object, be it a line of a file or the body of a request.
+///
+/// # Panics
+/// Where it is not what OTLP/JSON prescribes.
+#[must_use]
+pub fn from_object(text: &str) -> Vec<Span> {
+    let object: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let mut spans = Vec::new();
+    for resource_spans in array(&object["resourceSpans"]) {
+        let resource = attributes(&resource_spans["resource"]["attributes"]);
+        for scope in array(&resource_spans["scopeSpans"]) {
+            spans.extend(array(&scope["spans"]).iter().map(|span| from_json(span, &resource)));
         }
     }
     spans

@@ -2,6 +2,7 @@
 //!
 //! Built by whichever recent stable cargo runs it; what it builds is built by the toolchain that `toolchain` pins.
 
+mod backends;
 mod bench;
 mod build;
 mod elf;
@@ -39,6 +40,7 @@ const COMMANDS: &[Command] = &[
     fuzz::COMMAND,
     vm::COMMAND,
     bench::COMMAND,
+    backends::COMMAND,
 ];
 
 fn main() -> ExitCode {

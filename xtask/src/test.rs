@@ -8,6 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
+use crate::backends;
 use crate::build::{self, Options};
 use crate::fuzz;
 use crate::kernels;
@@ -92,6 +93,7 @@ fn prepare(kernels: &[String]) -> Result<Tools> {
             cargo.args(["run", "--quiet", "--locked", "--package", LIVE, "--bin", "sonde-tests-apps"]);
             process::quiet("apps", &mut cargo)
         })?;
+        backends::collector()?;
         joined(release.join())
     })?;
     Ok(tools)
@@ -133,6 +135,9 @@ fn open_names(listed: &str) -> Vec<String> {
 /// Runs `cargo test`, shows what it prints, and adds up what its runners say.
 fn cargo_test(packages: &[&str], selection: &Selection, runner: &[&str]) -> Result<Tally> {
     let mut cargo = build::host_cargo();
+    if packages.contains(&LIVE) && !packages.contains(&"--exclude") {
+        cargo.env("SONDE_TEST_COLLECTOR", backends::collector()?);
+    }
     cargo
         .args(["test", "--locked", "--no-fail-fast"])
         .args(packages)
@@ -158,7 +163,7 @@ fn cargo_test(packages: &[&str], selection: &Selection, runner: &[&str]) -> Resu
 fn on_kernel(version: &str) -> Result<bool> {
     let scenario = workspace::target().join("debug/sonde-tests-lab");
     let guest = Guest::new(format!("{} {}", scenario.display(), workspace::sonde().display()));
-    let passed = guest.run(&kernels::folder(version)?, Stdio::inherit())? == 0;
+    let passed = guest.run(&kernels::folder(version)?)? == 0;
     println!("test kernel {version} ... {}", if passed { "ok" } else { "FAILED" });
     Ok(passed)
 }

@@ -1,10 +1,14 @@
-//! `sonde doctor`: what this kernel and these privileges allow, what Sonde would use, and why not the better thing.
-//! Needs no privilege itself.
+//! `sonde doctor`: what this kernel and these privileges allow, what Sonde would use, and why not the better thing; whether
+//! the endpoints take what it would send; and which processes it would observe. Needs no privilege itself.
 
+mod processes;
+mod report;
+mod sockets;
 mod text;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -15,16 +19,17 @@ use crate::kernel::{Capability, Features, HookChoice, HookFamily, Tracepoint, ch
 
 pub use text::Paint;
 
-/// Prints the findings: text for people, or one JSON object. Ends with 0 whenever it could report, also where
-/// `sonde run` would refuse: `can_run` says so.
+/// Prints the findings: text for people, or one JSON object. Ends with the worst of them: 0 where nothing is worse than a
+/// note, 1 where an endpoint would not take what is sent, 2 where the configuration cannot be followed, 3 where `sonde
+/// run` would not start.
 #[must_use]
-pub fn doctor(json: bool) -> ExitCode {
-    let findings = Findings::of(&Features::detect());
+pub fn doctor(json: bool, file: Option<&Path>) -> ExitCode {
+    let report = report::Report::of(&Features::detect(), file);
     let mut out = io::stdout().lock();
     let text = if json {
-        serde_json::to_string_pretty(&findings).map(|text| text + "\n").map_err(io::Error::from)
+        serde_json::to_string_pretty(&report).map(|text| text + "\n").map_err(io::Error::from)
     } else {
-        Ok(findings.render(Paint::of_stdout()))
+        Ok(report.render(Paint::of_stdout()))
     };
     match text.and_then(|text| out.write_all(text.as_bytes())).and_then(|()| out.flush()) {
         // Who pipes into `head` has read what they wanted.
@@ -32,8 +37,19 @@ pub fn doctor(json: bool) -> ExitCode {
             eprintln!("sonde doctor: standard output: {why}");
             ExitCode::FAILURE
         }
-        _ => ExitCode::SUCCESS,
+        _ => ExitCode::from(report.status),
     }
+}
+
+/// What time this node thinks it is.
+#[derive(Debug, Serialize)]
+pub struct Time {
+    /// What the kernel takes its time from, such as `tsc`; `null` where that cannot be read.
+    pub source: Option<String>,
+    /// Now.
+    pub unix_seconds: u64,
+    /// Not before this program was made.
+    pub is_plausible: bool,
 }
 
 /// What was found, as `--json` prints it.

@@ -242,10 +242,7 @@ impl<T: Tap> Reader<T> {
         }
         for attached in self.live.probes.attached.iter().filter(|attached| attached.failure.is_some()) {
             let why = attached.failure.as_deref().unwrap_or_default();
-            warn!(
-                program = attached.program,
-                why, "a program is not attached; what it would tell is missing"
-            );
+            warn!(program = attached.program, why, "not attached: {}", attached.without.unwrap_or_default());
         }
         self.drain();
         crate::probe::release_memory();
@@ -318,6 +315,8 @@ impl<T: Tap> Reader<T> {
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
         let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+        #[cfg(feature = "log")]
+        probes.pass_on_log();
         counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         for process in pipeline.recheck(now) {
             decide(probes, &process);

@@ -98,7 +98,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(args) => observe::run(&args, file),
         Command::Record(args) => record::run(&args, file),
         Command::Replay(args) => replay::run(&args, file),
-        Command::Doctor(args) => return doctor::doctor(args.json),
+        Command::Doctor(args) => return doctor::doctor(args.json, file),
         Command::Config(args) => config::run(&args.action, file),
     };
     match outcome {

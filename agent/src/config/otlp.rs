@@ -1,12 +1,12 @@
 //! How each signal reaches an OTLP endpoint: the `OTEL_EXPORTER_OTLP_*` variables of the "OpenTelemetry Protocol Exporter"
 //! specification, the batch span processor's `OTEL_BSP_*` and the periodic metric reader's `OTEL_METRIC_EXPORT_*`.
 
-mod reading;
+mod read;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 
 use crate::telemetry::Signal;
@@ -91,6 +91,16 @@ impl Endpoint {
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.0
+    }
+
+    /// As it may be shown: without the user and password that it may hold.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let text = self.0.to_string();
+        match self.0.authority().map(Authority::as_str).and_then(|authority| authority.rsplit_once('@')) {
+            Some((secret, _)) => text.replacen(secret, "***", 1),
+            None => text,
+        }
     }
 
     /// Its port, also where the URL leaves that to the scheme.

@@ -104,9 +104,11 @@ impl Resolved {
         reading.note("outputs", if shown.is_empty() { "none".to_owned() } else { shown.join(",") }, source);
 
         let mut otlp_of = |signal| {
-            let wanted = outputs.contains(&OutputSpec::Otlp);
-            match wanted.then(|| reading.otlp(signal)).transpose() {
-                Ok(otlp) => Ok(otlp),
+            if !outputs.contains(&OutputSpec::Otlp) {
+                return Ok(None);
+            }
+            match reading.otlp(signal) {
+                Ok(otlp) => Ok(Some(otlp)),
                 Err(why) => {
                     reading.problems.extend(environment.located(why)?);
                     Ok(None)
@@ -117,13 +119,13 @@ impl Resolved {
         let batching = if otlp.is_some() { reading.batching() } else { Batching::default() };
         let metric_reading = if otlp.is_some() { reading.metric_reading() } else { MetricReading::default() };
         let plain = environment.text("NO_COLOR").is_some() || environment.text("TERM") == Some("dumb");
-        let Reading { environment: _, mut warnings, settings, problems } = reading;
+        let Reading { environment: _, mut warnings, settings, mut problems } = reading;
+        // A general variable is read for each signal.
+        warnings = each_once(warnings);
+        problems = each_once(problems);
         if !problems.is_empty() {
             return Err(ConfigError::Problems(problems));
         }
-        // A general variable is read for each signal.
-        let mut said = std::collections::BTreeSet::new();
-        warnings.retain(|warning| said.insert(warning.clone()));
         Ok(Self {
             outputs: OutputsConfig {
                 outputs,
@@ -185,6 +187,16 @@ fn choose(args: &OutputArgs, reading: &mut Reading<'_>) -> (Vec<OutputSpec>, Sou
         Some((name, _)) => (vec![OutputSpec::Otlp], Source::Variable(name)),
         None => (vec![OutputSpec::Console], Source::Default),
     }
+}
+
+fn each_once<T: PartialEq>(said: Vec<T>) -> Vec<T> {
+    let mut once = Vec::with_capacity(said.len());
+    for item in said {
+        if !once.contains(&item) {
+            once.push(item);
+        }
+    }
+    once
 }
 
 /// Each output once, `none` alone, and standard output for one of them only.

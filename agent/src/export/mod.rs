@@ -25,6 +25,7 @@ use std::time::Instant;
 pub use batch::Item;
 use ledger::Ledger;
 pub(crate) use otlp::USER_AGENT;
+pub use otlp::{Checked, Reached, check};
 use queue::{Limits, Queue};
 use sink::Sink;
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{BtfTracePoint, FExit, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, Pod};
+use sonde_abi::limits;
 use sonde_abi::settings::{KernelCounter, Offsets, Selection};
 use thiserror::Error;
 
@@ -74,8 +75,8 @@ pub struct Attached {
     pub program: &'static str,
     /// Where it is attached.
     pub place: Place,
-    /// Nothing can be observed without it.
-    pub needed: bool,
+    /// What is not seen without it; `None` where nothing would be.
+    pub without: Option<&'static str>,
     /// `None`: it runs.
     pub failure: Option<String>,
 }
@@ -89,6 +90,8 @@ pub struct Probes {
     counters: PerCpuArray<MapData, u64>,
     /// An array of programs is emptied when its last descriptor is closed.
     _next_message: Option<ProgramArray<MapData>>,
+    #[cfg(feature = "log")]
+    log: Option<super::log::ProgramLog>,
     programs: Ebpf,
 }
 
@@ -141,8 +144,18 @@ impl Probes {
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
         let counters =
             PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(wrap("map COUNTERS"))?;
-        let mut probes = Self { attached: Vec::new(), processes, counters, _next_message: None, programs };
-        for (program, place, needed) in wanted(settings.family) {
+        #[cfg(feature = "log")]
+        let log = super::log::ProgramLog::of(&mut programs);
+        let mut probes = Self {
+            attached: Vec::new(),
+            processes,
+            counters,
+            _next_message: None,
+            #[cfg(feature = "log")]
+            log,
+            programs,
+        };
+        for (program, place, without) in wanted(settings.family) {
             let outcome = match place {
                 Place::At(tracepoint) => probes
                     .program::<BtfTracePoint>(program)
@@ -151,7 +164,7 @@ impl Probes {
                     .program::<FExit>(program)
                     .and_then(|loaded| loaded.load(function, &btf).map_err(chain)),
             };
-            probes.note(program, place, needed, outcome)?;
+            probes.note(program, place, without, outcome)?;
         }
         if settings.family == HookFamily::Syscalls {
             probes.link_messages()?;
@@ -164,7 +177,7 @@ impl Probes {
     /// # Errors
     /// As in [`Self::load`].
     pub fn attach(&mut self) -> Result<(), ProbeError> {
-        for Attached { program, place, needed, failure } in std::mem::take(&mut self.attached) {
+        for Attached { program, place, without, failure } in std::mem::take(&mut self.attached) {
             let outcome = match (failure, place) {
                 (Some(why), _) => Err(why),
                 (None, Place::At(_)) => self
@@ -174,7 +187,7 @@ impl Probes {
                     self.program::<FExit>(program).and_then(|loaded| loaded.attach().map(drop).map_err(chain))
                 }
             };
-            self.note(program, place, needed, outcome)?;
+            self.note(program, place, without, outcome)?;
         }
         Ok(())
     }
@@ -202,16 +215,24 @@ impl Probes {
         &mut self,
         program: &'static str,
         place: Place,
-        needed: bool,
+        without: Option<&'static str>,
         outcome: Result<(), String>,
     ) -> Result<(), ProbeError> {
         let failure = outcome.err();
-        if let (Some(why), true) = (&failure, needed) {
+        if let (Some(why), None) = (&failure, without) {
             let what = format!("program {program} at {}", place.name()).into();
             return Err(ProbeError::Load { what, why: why.clone() });
         }
-        self.attached.push(Attached { program, place, needed, failure });
+        self.attached.push(Attached { program, place, without, failure });
         Ok(())
+    }
+
+    /// Passes on what the programs have logged.
+    #[cfg(feature = "log")]
+    pub fn pass_on_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.pass_on();
+        }
     }
 
     /// Takes over what the kernel side counted.
@@ -222,9 +243,17 @@ impl Probes {
             (KernelCounter::StateFull, Lost::KernelStateFull),
             (KernelCounter::HeadTooLong, Lost::HeadTooLong),
             (KernelCounter::NoBuffer, Lost::NoBuffer),
+            (KernelCounter::FarBuffer, Lost::FarBuffer),
+            (KernelCounter::LeftAlone, Lost::LeftAlone),
         ] {
             counters.set_lost(lost, self.counter(index));
         }
+        // States that neither ended nor have room were pushed out. Made first: a state that is made and ended between the two
+        // readings must not count as there.
+        let made = self.counter(KernelCounter::StatesMade);
+        let there = made.saturating_sub(self.counter(KernelCounter::StatesEnded));
+        let evicted = there.saturating_sub(u64::from(limits::CONNECTIONS));
+        counters.set_lost(Lost::KernelStateEvicted, evicted.max(counters.lost(Lost::KernelStateEvicted)));
     }
 
     /// How often the kernel did not run one of the programs because it was running on that processor: since 7.0 the programs of
@@ -251,24 +280,39 @@ fn skipped(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
-/// The programs of a family, where they go, and whether the agent is of no use without them.
-fn wanted(family: HookFamily) -> Vec<(&'static str, Place, bool)> {
+/// The programs of a family, where they go, and what is missing without each.
+fn wanted(family: HookFamily) -> Vec<(&'static str, Place, Option<&'static str>)> {
+    use Place::{After, At};
+    const ANOTHER: &str = "a process may be taken for the one that had its id, or its program, before";
+    const LIFE: &str = "who called connect and when connections end is not seen";
     let mut wanted = vec![
-        ("process_exit", Place::At(Tracepoint::SchedProcessExit), false),
-        ("process_exec", Place::At(Tracepoint::SchedProcessExec), false),
-        ("process_fork", Place::At(Tracepoint::SchedProcessFork), false),
+        ("process_exit", At(Tracepoint::SchedProcessExit), Some(ANOTHER)),
+        ("process_exec", At(Tracepoint::SchedProcessExec), Some(ANOTHER)),
+        (
+            "process_fork",
+            At(Tracepoint::SchedProcessFork),
+            Some("a forked process that ends before it is looked at is not known"),
+        ),
     ];
     match family {
         HookFamily::Lengths => wanted.extend([
-            ("set_state_typed", Place::At(Tracepoint::InetSockSetState), false),
-            ("sent", Place::At(Tracepoint::SockSendLength), true),
-            ("received", Place::At(Tracepoint::SockRecvLength), true),
-            ("spliced_tcp", Place::After("tcp_splice_read"), false),
-            ("spliced_unix", Place::After("unix_stream_splice_read"), false),
+            ("set_state_typed", At(Tracepoint::InetSockSetState), Some(LIFE)),
+            ("sent", At(Tracepoint::SockSendLength), None),
+            ("received", At(Tracepoint::SockRecvLength), None),
+            (
+                "spliced_tcp",
+                After("tcp_splice_read"),
+                Some("what splice(2) takes from a TCP socket is a gap"),
+            ),
+            (
+                "spliced_unix",
+                After("unix_stream_splice_read"),
+                Some("what splice(2) takes from a unix socket is not counted: exchanges after it are not seen right"),
+            ),
         ]),
         HookFamily::Syscalls => wanted.extend([
-            ("set_state_walked", Place::At(Tracepoint::InetSockSetState), false),
-            ("sys_exit", Place::At(Tracepoint::SysExit), true),
+            ("set_state_walked", At(Tracepoint::InetSockSetState), Some(LIFE)),
+            ("sys_exit", At(Tracepoint::SysExit), None),
         ]),
     }
     wanted

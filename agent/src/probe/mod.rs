@@ -2,6 +2,8 @@
 //! with `unsafe`.
 
 mod attach;
+#[cfg(feature = "log")]
+mod log;
 mod processes;
 mod ring;
 

@@ -15,10 +15,16 @@ pub enum Lost {
     UserFault,
     /// The kernel side could not keep state for a socket.
     KernelStateFull,
+    /// The kernel side's table of sockets was full: the state used least recently was dropped, and its connection joined anew.
+    KernelStateEvicted,
     /// A head was longer than what is captured of it.
     HeadTooLong,
     /// Bytes went through a call whose buffers the hook cannot see.
     NoBuffer,
+    /// A call had more buffers than are looked at, and one past them was worth reading.
+    FarBuffer,
+    /// Nothing on a connection was answered as HTTP: the kernel side looks at it no more.
+    LeftAlone,
     /// A record from the ring could not be decoded.
     BadRecord,
     /// Too many connections: the one idle for longest was forgotten.
@@ -45,13 +51,16 @@ pub enum Lost {
 
 impl Lost {
     /// All reasons, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::RingFull,
         Self::ProgramSkipped,
         Self::UserFault,
         Self::KernelStateFull,
+        Self::KernelStateEvicted,
         Self::HeadTooLong,
         Self::NoBuffer,
+        Self::FarBuffer,
+        Self::LeftAlone,
         Self::BadRecord,
         Self::ConnectionsFull,
         Self::Reassembly,
@@ -73,8 +82,11 @@ impl Lost {
             Self::ProgramSkipped => "program_skipped",
             Self::UserFault => "user_fault",
             Self::KernelStateFull => "kernel_state_full",
+            Self::KernelStateEvicted => "kernel_state_evicted",
             Self::HeadTooLong => "head_too_long",
             Self::NoBuffer => "no_buffer",
+            Self::FarBuffer => "far_buffer",
+            Self::LeftAlone => "left_alone",
             Self::BadRecord => "bad_record",
             Self::ConnectionsFull => "connections_full",
             Self::Reassembly => "reassembly",

@@ -37,6 +37,9 @@ const PACKAGES: &[Package] = &[
     // Network namespaces and address translation.
     Package { name: "iproute2", present: Program("ip") },
     Package { name: "nftables", present: Program("nft") },
+    // Captures, and what rewrites them.
+    Package { name: "tcpdump", present: Program("tcpdump") },
+    Package { name: "wireshark-common", present: Program("editcap") },
     // The kernel lab.
     Package { name: "qemu-system-x86", present: Program("qemu-system-x86_64") },
     Package { name: "busybox-static", present: Static("busybox") },

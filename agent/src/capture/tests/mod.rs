@@ -3,6 +3,8 @@
 mod conversation;
 mod files;
 mod flows;
+mod hostile;
 mod packets;
 mod properties;
+mod seeds;
 mod write;

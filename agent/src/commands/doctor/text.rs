@@ -153,16 +153,16 @@ impl Paint {
 }
 
 #[derive(Clone, Copy)]
-enum Mark {
+pub(super) enum Mark {
     Good,
     Bad,
     Warn,
     None,
 }
 
-struct Page {
-    text: String,
-    paint: Paint,
+pub(super) struct Page {
+    pub(super) text: String,
+    pub(super) paint: Paint,
 }
 
 impl Page {
@@ -171,7 +171,7 @@ impl Page {
         self.text.push('\n');
     }
 
-    fn title(&mut self, title: &str) {
+    pub(super) fn title(&mut self, title: &str) {
         let title = match self.paint {
             Paint::Colour => format!("\n\x1b[1m{title}\x1b[0m"),
             Paint::Plain => format!("\n{title}"),
@@ -179,7 +179,7 @@ impl Page {
         self.line(&title);
     }
 
-    fn row(&mut self, mark: Mark, label: &str, text: &str) {
+    pub(super) fn row(&mut self, mark: Mark, label: &str, text: &str) {
         let (sign, colour) = match mark {
             Mark::Good => ("ok", "32"),
             Mark::Bad => ("no", "31"),
@@ -194,7 +194,7 @@ impl Page {
     }
 }
 
-fn size(bytes: impl TryInto<u64>) -> String {
+pub(super) fn size(bytes: impl TryInto<u64>) -> String {
     let bytes = bytes.try_into().unwrap_or(u64::MAX);
     match bytes {
         0..1024 => format!("{bytes} bytes"),

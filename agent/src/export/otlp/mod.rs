@@ -3,6 +3,7 @@
 //! [`payload::Payload`] is what a signal has to say of itself: how many items, how it is written, how it is halved. Everything
 //! else is the same for all signals: [`sender`] decides what becomes of a batch, [`transport`] sends bytes.
 
+mod check;
 mod encode;
 mod outcome;
 pub(super) mod payload;
@@ -10,6 +11,7 @@ mod sender;
 mod transport;
 pub(super) mod waiting;
 
+pub use check::{Checked, Reached, check};
 pub(crate) use transport::USER_AGENT;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The exporter against a backend that answers by a script, over both transports.
 
+mod tls;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,9 +16,6 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -658,70 +657,5 @@ fn the_end_does_not_wait_for_an_endpoint_that_was_down() {
         rig.produce(100);
         until(|| rig.sender.lock().health == Health::Down);
         assert_eq!(rig.finish(), (0, 100, 0), "{over:?}");
-    }
-}
-
-fn testdata(name: &str) -> String {
-    format!("{}/src/export/otlp/testdata/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn secure_backend() -> Backend {
-    let certificate = CertificateDer::from_pem_file(testdata("server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(testdata("server.key")).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    Backend::serve(listener, [], Some(TlsAcceptor::from(Arc::new(config))))
-}
-
-#[test]
-fn a_backend_is_trusted_by_the_certificate_that_is_configured() {
-    for over in ALL {
-        let backend = secure_backend();
-        let endpoint = format!("https://{}", backend.address);
-        let path = testdata("ca.pem");
-        let more =
-            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_CERTIFICATE", &path)];
-        let rig = Rig::start(over, backend.address, &more);
-        rig.produce(25);
-        assert_eq!(rig.finish(), (25, 0, 0), "{over:?}");
-        assert_eq!(sorted(&backend), (0..25).collect::<Vec<_>>());
-    }
-}
-
-#[test]
-fn a_backend_that_is_not_trusted_gets_nothing() {
-    for over in ALL {
-        let backend = secure_backend();
-        let endpoint = format!("https://{}", backend.address);
-        let path = testdata("other-ca.pem");
-        let more =
-            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_CERTIFICATE", &path)];
-        let rig = Rig::start(over, backend.address, &more);
-        rig.produce(25);
-        until(|| rig.sender.lock().health == Health::Down);
-        assert_eq!(rig.finish(), (0, 25, 0), "{over:?}");
-        assert_eq!(backend.seen().requests, 0);
-    }
-}
-
-#[test]
-fn a_certificate_that_cannot_be_used_is_an_error_at_the_start() {
-    for over in ALL {
-        for (file, problem) in [("README.md", "no certificate"), ("missing.pem", "No such file")] {
-            let path = testdata(file);
-            let more = [
-                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c"),
-                ("OTEL_EXPORTER_OTLP_CERTIFICATE", path.as_str()),
-            ];
-            let config = Rig::config(over, ([127, 0, 0, 1], 1).into(), &more);
-            let error = Exporter::new(config.otlp.as_ref().unwrap(), Signal::Traces, Duration::ZERO)
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(file) && error.contains(problem), "{over:?}: {error}");
-        }
     }
 }

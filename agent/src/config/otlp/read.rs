@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::uri::Authority;
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 
 use super::{Batching, ClientIdentity, Compression, Endpoint, MetricReading, Otlp, Protocol, path_of};
 use crate::config::ConfigError;
@@ -180,7 +179,7 @@ impl Reading<'_> {
             }
             None => (Endpoint::default_of(signal, protocol), Source::Default),
         };
-        self.note(setting!(signal, "endpoint"), shown(endpoint.uri()), source);
+        self.note(setting!(signal, "endpoint"), endpoint.shown(), source);
         Ok(endpoint)
     }
 
@@ -210,15 +209,6 @@ impl Reading<'_> {
 
 fn millis(duration: &Duration) -> String {
     format!("{} ms", duration.as_millis())
-}
-
-/// A URL without the user and password that it may hold.
-fn shown(uri: &Uri) -> String {
-    let text = uri.to_string();
-    match uri.authority().map(Authority::as_str).and_then(|authority| authority.rsplit_once('@')) {
-        Some((secret, _)) => text.replacen(secret, "***", 1),
-        None => text,
-    }
 }
 
 fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {

@@ -1,0 +1,206 @@
+//! Delivery over OTLP: a real Collector gets what the JSON output has, span by span; and a backend that does wrong costs what is
+//! counted, nothing else.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use sonde_tests::calls::{fresh, mixed};
+use sonde_tests::clients::Client;
+use sonde_tests::processes::Process;
+use sonde_tests::raw::{Connection, listen};
+use sonde_tests::servers::{self, Setting};
+use sonde_tests::sink::{Fault, Sink};
+use sonde_tests::{Run, Span, gate, spans};
+
+const PROTOCOLS: [&str; 3] = ["grpc", "http/protobuf", "http/json"];
+
+/// Ports that nobody listens on for the moment.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| listen());
+    held.map(|(_, port)| port)
+}
+
+/// The Collector, one file for each of its OTLP ports.
+fn collector(folder: &std::path::Path, [grpc, http]: [u16; 2]) -> Process {
+    let config = folder.join("collector.yaml");
+    let file = folder.join("received.jsonl");
+    let text = format!(
+        "receivers:
+  otlp:
+    protocols:
+      grpc: {{ endpoint: '127.0.0.1:{grpc}' }}
+      http: {{ endpoint: '127.0.0.1:{http}' }}
+exporters:
+  file: {{ path: '{}' }}
+  debug: {{}}
+service:
+  telemetry: {{ metrics: {{ level: none }} }}
+  pipelines:
+    traces: {{ receivers: [otlp], exporters: [file, debug] }}
+",
+        file.display()
+    );
+    std::fs::write(&config, text).expect("configuration");
+    let mut command = Command::new(gate::collector());
+    let mut collector = Process::start("otelcol", command.arg(format!("--config=file:{}", config.display())));
+    collector.wait_port(grpc);
+    collector.wait_port(http);
+    collector
+}
+
+#[test]
+#[ignore = "live: needs root, BPF, a built sonde and a Collector"]
+fn a_collector_gets_what_the_json_output_has() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    for protocol in PROTOCOLS {
+        for compression in ["none", "gzip", "zstd"] {
+            let what = format!("{protocol}, {compression}");
+            let folder = tempfile::TempDir::new().expect("folder");
+            let ports @ [grpc, http] = free_ports();
+            let collector = collector(folder.path(), ports);
+            let port = if protocol == "grpc" { grpc } else { http };
+            let agent = Run::ports(&[server.port])
+                .arg("--output")
+                .arg("otlp")
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
+                .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+                .env("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
+                .start();
+            drop(Client::Go.run(&server.url(), 8, &mixed(300)));
+            let finished = agent.finish();
+            // It writes what it has before it ends.
+            let (_, log) = collector.terminate();
+            let mut received = spans::read(&folder.path().join("received.jsonl"));
+            let mut written = finished.spans;
+            received.sort();
+            written.sort();
+            assert_eq!(written.len(), 600, "{what}: {}", finished.log);
+            assert_eq!(received.len(), written.len(), "{what}: {}\nThe Collector: {log}", finished.log);
+            for (received, written) in received.iter().zip(&written) {
+                assert_eq!(received, written, "{what}");
+            }
+            println!("{what}: the Collector wrote the same {} spans", received.len());
+        }
+    }
+}
+
+/// What the summary says: spans that were exported, and spans that were lost on their way.
+fn accounted(log: &str) -> (usize, usize) {
+    let number = |text: &str| text.trim().split(' ').next().and_then(|n| n.parse::<usize>().ok());
+    let exported = log
+        .lines()
+        .filter(|line| line.contains(" exported"))
+        .filter_map(|line| line.split(", ").find(|part| part.contains(" exported")))
+        .filter_map(number);
+    let lost = log.lines().filter(|line| line.contains("(queue_full)") || line.contains("(export_failed)"));
+    let lost = lost.filter_map(|line| number(line.split_once("lost: ")?.1));
+    (exported.sum(), lost.sum())
+}
+
+fn ids(spans: &[Span]) -> BTreeSet<&str> {
+    spans.iter().map(|span| span.id.as_str()).collect()
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn a_backend_that_does_wrong_costs_what_is_counted() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    for protocol in PROTOCOLS {
+        let [port] = free_ports();
+        let mut agent = Run::ports(&[server.port])
+            .arg("--output")
+            .arg("otlp")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+            .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64")
+            // Shorter than the outages: what the queue has room for waits all the same.
+            .env("OTEL_BSP_EXPORT_TIMEOUT", "900")
+            .start();
+        let call = |n| {
+            let mut connection = Connection::to(server.port);
+            for _ in 0..n {
+                connection.exchange("GET", &format!("/hello/{}", fresh("d")), "", b"");
+            }
+        };
+
+        // Down at the start.
+        call(100);
+        agent.process.wait_line("cannot send spans");
+        let now = ("retry-after", "0");
+        let faults = [
+            Fault::Status(503, vec![now]),
+            Fault::Status(429, vec![now]),
+            Fault::Status(503, vec![("retry-after", "1")]),
+            Fault::Half,
+            Fault::Close,
+            Fault::Garbage,
+            Fault::Partial(3),
+            Fault::Status(400, vec![]),
+            Fault::Slow(Duration::from_secs(10)),
+        ];
+        let first = Sink::on(port, faults);
+        call(400);
+        first.wait_through();
+        let first = first.stop();
+
+        // Down in the middle, and back with another process behind the name.
+        call(100);
+        let second = Sink::on(port, []);
+        second.wait_through();
+        call(50);
+        let finished = agent.finish();
+        let second = second.stop();
+
+        let taken: Vec<Span> = [first.spans, second.spans].concat();
+        let (exported, lost) = accounted(&finished.log);
+        let told = (first.rejected + first.refused, second.rejected + second.refused);
+        println!(
+            "{protocol}: {} spans, {exported} exported, {lost} lost; the backends took {}, refused {told:?}\n{}",
+            finished.spans.len(),
+            taken.len(),
+            finished.log
+        );
+        assert_eq!(finished.spans.len(), 1_300, "{protocol}: the other output has everything");
+        assert_eq!(ids(&taken).len(), taken.len(), "{protocol}: nothing is taken twice");
+        assert!(ids(&taken).is_subset(&ids(&finished.spans)), "{protocol}");
+        assert_eq!((exported, lost), (taken.len(), told.0), "{protocol}: exactly what was refused is lost");
+        assert_eq!(exported + lost, 1_300, "{protocol}");
+    }
+}
+
+/// A queue of a hundred spans before a backend that is never there.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn a_dead_backend_costs_the_oldest_and_no_memory() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    for protocol in PROTOCOLS {
+        let [port] = free_ports();
+        let agent = Run::ports(&[server.port])
+            .arg("--output")
+            .arg("otlp")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+            .env("OTEL_BSP_MAX_QUEUE_SIZE", "100")
+            .env("OTEL_BSP_EXPORT_TIMEOUT", "500")
+            .start();
+        drop(Client::Go.run(&server.url(), 4, &mixed(1_000)));
+        let before = agent.process.resident();
+        drop(Client::Go.run(&server.url(), 4, &mixed(2_000)));
+        let grown = agent.process.resident().saturating_sub(before);
+        let finished = agent.finish();
+        let (exported, lost) = accounted(&finished.log);
+        println!("{protocol}: {lost} lost, {grown} bytes more after twice as many");
+        // How many spans there are is not the matter here: a slow build on a busy machine may lose some before.
+        assert!(finished.spans.len() > 1_000, "{protocol}: {}", finished.log);
+        assert_eq!((exported, lost), (0, finished.spans.len()), "{protocol}: {}", finished.log);
+        // Fragments and pages that were touched late; what is lost would be thousands of spans of a KiB and more.
+        assert!(grown < 3 << 20, "{protocol}: {grown} bytes");
+    }
+}
