@@ -14,6 +14,7 @@ pub mod export;
 pub mod kernel;
 pub mod metrics;
 pub mod pipeline;
+pub mod policy;
 pub mod probe;
 pub mod proto;
 pub mod replay;

@@ -13,8 +13,9 @@ use crate::conn::{Connections, Limits, Nanos, Role};
 use crate::discover::{Decision, Process, Processes};
 use crate::enrich::{Clock, Host};
 use crate::export::{self, Item};
+use crate::policy::Policy;
 use crate::proto::{Call, Event};
-use crate::span::{self, Correlator, CorrelatorConfig, Finished, ProcessId};
+use crate::span::{self, Correlator, CorrelatorConfig, Finished, ProcessId, Route, Routes, Wording};
 use crate::telemetry::{Counters, Lost};
 
 /// When a process is looked at again, after it was first seen: its event loop or its threads may have been started later.
@@ -33,6 +34,8 @@ pub struct Pipeline {
     ports: PortSet,
     connections: Connections,
     correlator: Correlator,
+    routes: Routes,
+    wording: Arc<Wording>,
     clock: Clock,
     /// The records are of a capture: they know ends of connections instead of processes.
     views: Option<Views>,
@@ -63,6 +66,8 @@ impl Pipeline {
                 CorrelatorConfig { seed, ..CorrelatorConfig::default() },
                 Arc::clone(&counters),
             ),
+            routes: Routes::default(),
+            wording: Arc::default(),
             clock,
             views: None,
             counters,
@@ -89,6 +94,15 @@ impl Pipeline {
             views: Some(Views::new(perspective)),
             ..pipeline
         }
+    }
+
+    /// Follows a policy from here on: what has begun keeps what was decided of it, what was learned stays.
+    pub fn set_policy(&mut self, policy: Policy) {
+        let Policy { sampler, capture, routes, wording } = policy;
+        self.connections.set_capture(capture);
+        self.correlator.set_sampler(sampler);
+        self.routes.set_rules(routes);
+        self.wording = Arc::new(wording);
     }
 
     /// Reads a record of the ring; `None` where it is none, which is counted.
@@ -221,24 +235,31 @@ impl Pipeline {
 
     fn build(&mut self) {
         for finished in self.finished.drain(..) {
-            if let Some(views) = &mut self.views {
-                Counters::add(&self.counters.spans, 1);
-                let resource = views.resource(&finished.exchange.opening.ends);
+            let (resource, process) = if let Some(views) = &mut self.views {
                 let unseen = ProcessId { tgid: 0, started: 0 };
-                self.spans.push((resource, span::build(finished, self.clock, unseen)));
-                continue;
-            }
-            if is_own_export(&finished) {
+                (views.resource(&finished.exchange.opening.ends), unseen)
+            } else if is_own_export(&finished) {
                 self.changed.extend(self.processes.exclude_backend(finished.tgid));
                 continue;
-            }
-            let process = match self.processes.known(finished.tgid) {
-                Some(process) => Arc::clone(process),
-                // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
-                None => self.processes.identify(finished.tgid),
+            } else {
+                let process = match self.processes.known(finished.tgid) {
+                    Some(process) => Arc::clone(process),
+                    // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
+                    None => self.processes.identify(finished.tgid),
+                };
+                (Arc::clone(&process.resource), process.id)
             };
-            Counters::add(&self.counters.spans, 1);
-            self.spans.push((Arc::clone(&process.resource), span::build(finished, self.clock, process.id)));
+            let route = match span::route(&finished.exchange, resource.service_name(), &mut self.routes) {
+                Route::Known(route) => Some(route),
+                Route::Unknown => None,
+                Route::Overflow => {
+                    self.counters.lose(Lost::RoutesFull, 1);
+                    None
+                }
+            };
+            let sampled = finished.context.is_sampled();
+            Counters::add(if sampled { &self.counters.spans } else { &self.counters.unsampled }, 1);
+            self.spans.push((resource, span::build(finished, self.clock, process, route, &self.wording)));
         }
     }
 }

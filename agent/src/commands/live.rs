@@ -16,6 +16,7 @@ use crate::discover::{Decision, Process, Processes};
 use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
+use crate::policy::Policy;
 use crate::probe::{ProbeError, Probes, Ring, Settings};
 use crate::replay::{KERNEL_LOSSES, Losses};
 use crate::telemetry::{Counters, Lost};
@@ -95,8 +96,18 @@ impl Live {
         })
     }
 
-    /// Reads the ring until a signal comes, then hands out what is left. Returns the tap.
-    pub(super) fn run<T: Tap + 'static>(self, tap: T) -> Result<T, Failure> {
+    /// Follows a policy from here on.
+    pub(super) fn follow(&mut self, policy: Policy) {
+        self.pipeline.set_policy(policy);
+    }
+
+    /// Reads the ring until a signal comes, then hands out what is left. Returns the tap. `reload` is called at each
+    /// SIGHUP with what makes the reader follow another policy.
+    pub(super) fn run<T: Tap + 'static>(
+        self,
+        tap: T,
+        mut reload: impl FnMut(&mut dyn FnMut(Policy)),
+    ) -> Result<T, Failure> {
         let system = |what| move |source| Failure::System { what, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -105,10 +116,12 @@ impl Live {
         let ending = Arc::new(AtomicBool::new(false));
         let (hooks, counters) = (self.family.name(), Arc::clone(&self.counters));
         let (attached, when_attached) = mpsc::sync_channel(1);
+        let (policies, to_follow) = mpsc::sync_channel(0);
         let reader = Reader {
             live: self,
             tap,
             ending: Arc::clone(&ending),
+            policies: to_follow,
             next_housekeeping: 0,
             losses: Losses::default(),
         };
@@ -127,14 +140,17 @@ impl Live {
             Err(_) => return Err(reader_failed()),
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        runtime.block_on(signals.next());
+        while runtime.block_on(signals.next()) == Signal::Reload {
+            // Returns when the reader has taken it, which is there until the end is asked for.
+            reload(&mut |policy| drop(policies.send(policy)));
+        }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         ending.store(true, Ordering::Relaxed);
         // The second signal ends at once, whatever the outputs wait for.
         thread::Builder::new()
             .name("sonde-signals".into())
             .spawn(move || {
-                runtime.block_on(signals.next());
+                while runtime.block_on(signals.next()) == Signal::Reload {}
                 std::process::exit(130);
             })
             .map_err(system("cannot start a thread"))?;
@@ -174,8 +190,16 @@ impl Kernel {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    End,
+    Reload,
+}
+
+/// SIGTERM, SIGINT and SIGHUP.
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
@@ -183,13 +207,18 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => Signal::Reload,
+            _ = self.terminate.recv() => Signal::End,
+            _ = self.interrupt.recv() => Signal::End,
         }
     }
 }
@@ -199,6 +228,7 @@ struct Reader<T> {
     live: Live,
     tap: T,
     ending: Arc<AtomicBool>,
+    policies: mpsc::Receiver<Policy>,
     next_housekeeping: Nanos,
     losses: Losses,
 }
@@ -222,6 +252,9 @@ impl<T: Tap> Reader<T> {
         let _ = attached.send(Ok(()));
         loop {
             let ending = self.ending.load(Ordering::Relaxed);
+            for policy in self.policies.try_iter() {
+                self.live.pipeline.set_policy(policy);
+            }
             if !ending {
                 self.live.ring.wait(wait);
             }

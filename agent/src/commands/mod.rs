@@ -19,6 +19,7 @@ pub mod doctor;
 mod live;
 mod observe;
 mod record;
+mod reload;
 mod replay;
 
 /// What ended a command early. The exit code is part of the contract: 1 failed while running, 2 wrong arguments or

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::Failure;
 use super::live::{Kernel, Live, Tap};
+use super::reload::Reloading;
 use crate::config::RunArgs;
 use crate::conn::Nanos;
 use crate::discover::Process;
@@ -24,8 +25,10 @@ pub(super) fn run(args: &RunArgs, file: Option<&Path>) -> Result<(), Failure> {
     let kernel = Kernel::look(config.hooks)?;
     // Before the programs are loaded: an output that cannot be opened should not cost that.
     let outputs = Outputs::start(&config.outputs, &counters)?;
-    let live = Live::load(kernel, &config.targets, Arc::clone(&counters))?;
-    let Export(outputs) = live.run(Export(outputs))?;
+    let mut live = Live::load(kernel, &config.targets, Arc::clone(&counters))?;
+    live.follow(config.policy.clone());
+    let mut reloading = Reloading::new(args.clone(), file.map(Path::to_owned), &config);
+    let Export(outputs) = live.run(Export(outputs), |follow| reloading.reload(follow))?;
     outputs.shutdown(Instant::now() + config.outputs.batching.timeout);
     info!("{}", Summary(&counters));
     Ok(())

@@ -37,7 +37,7 @@ pub(super) fn run(args: &RecordArgs, file: Option<&Path>) -> Result<(), Failure>
         clock_offset: live.clock.offset(),
     };
     let writer = Writer::new(file, &header).map_err(failed)?;
-    let recorder = live.run(Recorder { writer: Some(writer), failure: None })?;
+    let recorder = live.run(Recorder { writer: Some(writer), failure: None }, |_| {})?;
     info!("{}", Summary(&counters));
     match recorder {
         Recorder { failure: Some(source), .. } => Err(failed(source)),

@@ -21,6 +21,7 @@ use crate::discover::Processes;
 use crate::enrich::{Clock, Host};
 use crate::export::Outputs;
 use crate::pipeline::Pipeline;
+use crate::policy::Policy;
 use crate::replay::{Ending, Frame, KERNEL_LOSSES, Reader, RecordingError};
 use crate::telemetry::{Counters, Summary};
 
@@ -55,7 +56,8 @@ pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure>
     let outputs = Outputs::start(&config.outputs, &counters)?;
     let on_stdout = config.outputs.outputs.iter().any(|spec| matches!(spec, OutputSpec::Console));
     let progress = Progress::new(input.total, on_stdout);
-    let mut replay = Replay { outputs: &outputs, counters: &counters, progress, read: input.read };
+    let mut replay =
+        Replay { outputs: &outputs, counters: &counters, policy: config.policy, progress, read: input.read };
     let outcome = match source {
         Source::Recording(mut reader) => replay.recording(args, &mut reader),
         Source::Capture(mut packets, perspective) => replay.capture(args, &mut packets, perspective),
@@ -83,6 +85,7 @@ fn captured(args: &ReplayArgs, source: CaptureError) -> Failure {
 struct Replay<'a> {
     outputs: &'a Outputs,
     counters: &'a Arc<Counters>,
+    policy: Policy,
     progress: Progress,
     /// Bytes of the file that were read.
     read: Arc<std::sync::atomic::AtomicU64>,
@@ -96,6 +99,7 @@ impl Replay<'_> {
         let processes = Processes::under("/nonexistent", 0, Targets::default(), Host::read());
         let counters = Arc::clone(self.counters);
         let mut pipeline = Pipeline::new(processes, PortSet::default(), clock, header.started, counters);
+        pipeline.set_policy(self.policy.clone());
         let outcome = self.frames(reader, &mut pipeline);
         pipeline.finish();
         self.outputs.spans(pipeline.take_spans());
@@ -169,7 +173,9 @@ impl Replay<'_> {
             let pipeline = pipeline.get_or_insert_with(|| {
                 // Another capture has other ids, the same one the same again.
                 let seed = packet.time.unwrap_or(0);
-                Pipeline::of_capture(perspective, seed, Arc::clone(self.counters))
+                let mut pipeline = Pipeline::of_capture(perspective, seed, Arc::clone(self.counters));
+                pipeline.set_policy(self.policy.clone());
+                pipeline
             });
             tap.packet(&packet, |record| pipeline.captured(record));
             left -= 1;

@@ -47,7 +47,7 @@ pub enum Command {
 }
 
 /// `sonde run`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     /// Whom to observe.
     #[command(flatten)]

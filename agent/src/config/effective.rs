@@ -12,6 +12,7 @@ use super::reading::{Reading, Setting, Source};
 use super::targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
 use super::{ConfigError, RunArgs};
 use crate::kernel::HookChoice;
+use crate::policy::Policy;
 
 /// Everything that a run needs to know.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub hooks: HookChoice,
     /// Where spans go.
     pub outputs: OutputsConfig,
+    /// What becomes telemetry.
+    pub policy: Policy,
     /// Every value with its source, in the order of the annotated file.
     pub settings: Vec<Setting>,
     /// Values that were ignored, one sentence each.
@@ -49,7 +52,10 @@ impl Config {
         let targets = targets(&args.targets, &mut reading);
         let hooks = hooks(&args.hooks, &mut reading);
         let outputs = Resolved::new(&args.outputs, environment);
+        let mut after = Reading::new(environment);
+        let policy = after.policy();
         let Reading { environment: _, mut warnings, mut settings, mut problems } = reading;
+        problems.append(&mut after.problems);
         let resolved = match outputs {
             Ok(resolved) => Some(resolved),
             Err(why) => {
@@ -66,8 +72,10 @@ impl Config {
             return Err(ConfigError::Problems(problems));
         };
         settings.extend(of_outputs);
+        settings.extend(after.settings);
         warnings.extend(more);
-        Ok(Self { targets, hooks, outputs, settings, warnings })
+        warnings.extend(after.warnings);
+        Ok(Self { targets, hooks, outputs, policy, settings, warnings })
     }
 
     /// Whom to observe and how, for a command without outputs.

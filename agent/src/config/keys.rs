@@ -4,7 +4,7 @@
 //! A new key is one line here, a description in `deploy/sonde.yaml` (a test compares the two), and a call that reads it:
 //! [`super::reading::Reading::value`] with the key's path and its variable.
 
-use self::Reload::Restart;
+use self::Reload::{Live, Restart};
 
 /// A key of the configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,22 @@ pub const KEYS: &[Key] = &[
     key("metrics.exemplars", "OTEL_METRICS_EXEMPLAR_FILTER", Kind::Text, Restart),
     key("metrics.span_metrics", "SONDE_METRICS_SPAN_METRICS", Kind::Switch, Restart),
     key("listen", "SONDE_LISTEN", Kind::Text, Restart),
+    key("sampler.type", "OTEL_TRACES_SAMPLER", Kind::Text, Live),
+    key("sampler.ratio", "OTEL_TRACES_SAMPLER_ARG", Kind::Ratio, Live),
+    key("routes.learn", "SONDE_ROUTES_LEARN", Kind::Switch, Live),
+    key("routes.limit", "SONDE_ROUTES_LIMIT", Kind::Number, Live),
+    key("routes.patterns", "SONDE_ROUTES_PATTERNS", Kind::Table, Live),
+    key("routes.templates", "SONDE_ROUTES_TEMPLATES", Kind::Table, Live),
+    key("privacy.excluded_paths", "SONDE_PRIVACY_EXCLUDED_PATHS", Kind::List, Live),
+    key("privacy.query.values", "SONDE_PRIVACY_QUERY_VALUES", Kind::Text, Live),
+    key("privacy.query.allowed_keys", "SONDE_PRIVACY_QUERY_ALLOWED_KEYS", Kind::List, Live),
+    key("privacy.headers.request", "SONDE_PRIVACY_HEADERS_REQUEST", Kind::List, Live),
+    key("privacy.headers.response", "SONDE_PRIVACY_HEADERS_RESPONSE", Kind::List, Live),
+    key("privacy.headers.sensitive", "SONDE_PRIVACY_HEADERS_SENSITIVE", Kind::List, Live),
+    key("limits.span_attributes", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", Kind::Number, Live),
+    key("limits.attribute_length", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", Kind::Number, Live),
+    key("propagators", "OTEL_PROPAGATORS", Kind::List, Live),
+    key("semconv", "OTEL_SEMCONV_STABILITY_OPT_IN", Kind::List, Live),
 ];
 
 /// The key of a path.

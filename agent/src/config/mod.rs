@@ -12,6 +12,7 @@ mod keys;
 mod metrics;
 mod otlp;
 mod outputs;
+mod policy;
 mod reading;
 mod targets;
 

@@ -94,12 +94,16 @@ fn span(out: &mut Vec<u8>, span: &Span) {
     digits(out, span.end, 1);
     out.push(b'"');
     let before = out.len();
-    span.attributes.each(|key, value| {
+    let dropped = span.attributes.exported(|key, value| {
         out.extend_from_slice(if out.len() > before { b"," } else { b",\"attributes\":[".as_slice() });
         attribute(out, key, value);
     });
     if out.len() > before {
         out.push(b']');
+    }
+    if dropped > 0 {
+        out.extend_from_slice(b",\"droppedAttributesCount\":");
+        digits(out, dropped.into(), 1);
     }
     out.extend_from_slice(b",\"status\":{");
     if let SpanStatus::Error(message) = &span.status {

@@ -182,7 +182,9 @@ impl Outputs {
     }
 
     /// Hands finished spans to every output. Waits for none of them, unless [`OutputsConfig::when_full`] says so.
-    pub fn spans(&self, spans: Vec<Item>) {
+    ///
+    /// Metrics are made of all of them; what is not sampled goes no further.
+    pub fn spans(&self, mut spans: Vec<Item>) {
         if spans.is_empty() {
             return;
         }
@@ -193,7 +195,8 @@ impl Outputs {
                 red.record(resource.service_name(), span);
             }
         }
-        if self.running.is_empty() {
+        spans.retain(|(_, span)| span.context.is_sampled());
+        if self.running.is_empty() || spans.is_empty() {
             return;
         }
         for piece in batch::pieces(spans) {

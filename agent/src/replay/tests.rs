@@ -238,7 +238,7 @@ fn broken_files_say_what_and_where() {
     check(&|bytes| bytes[15] = 0xFF, "header of ");
     check(&|bytes| bytes[16] = b'[', "broken at byte 16");
     check(&|bytes| bytes[start] = 0, &format!("broken at byte {start}: frame of unknown kind 0"));
-    check(&|bytes| bytes[start] = 6, &format!("broken at byte {start}: frame of unknown kind 6"));
+    check(&|bytes| bytes[start] = 7, &format!("broken at byte {start}: frame of unknown kind 7"));
     check(&|bytes| bytes[start + 2] = 1, &format!("broken at byte {start}: no frame begins here"));
     check(&|bytes| bytes[start + 7] = 1, &format!("broken at byte {start}: frame of 16777224 bytes"));
     check(&|bytes| bytes[start] = 2, &format!("broken at byte {start}: "));

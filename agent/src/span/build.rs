@@ -1,10 +1,14 @@
 //! From a finished exchange to a span: contract.md, "Spans".
 
 use std::borrow::Cow;
+use std::sync::Arc;
+
+use opentelemetry_semantic_conventions::attribute as key;
 
 use super::correlate::Finished;
 use super::{
-    Attribute, AttributeValue, Attributes, Clock, ProcessId, Span, SpanKind, SpanStatus, Value, http,
+    Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanStatus,
+    Value, Wording, http,
 };
 use crate::conn::Role;
 use crate::proto::{Call, Exchange, Failure, Quality};
@@ -19,31 +23,59 @@ pub const CONFIDENCE: &str = "sonde.parent.confidence";
 
 /// Makes the span of an exchange of `process`.
 #[must_use]
-pub fn build(finished: Finished, clock: Clock, process: ProcessId) -> Span {
+pub fn build(
+    finished: Finished,
+    clock: Clock,
+    process: ProcessId,
+    route: Option<Arc<str>>,
+    wording: &Arc<Wording>,
+) -> Span {
     let Finished { exchange, context, parent, confidence, start, end, tgid: _ } = finished;
     let kind = kind(&exchange);
     let Call::Http1(call) = &exchange.call;
-    let (name, status_error) = (http::name(call), http::error(call, kind));
+    let (method, status_error) = (http::name(call), http::error(call, kind));
+    let name = match &route {
+        Some(route) => Cow::Owned([method, " ", route].concat()),
+        None => Cow::Borrowed(method),
+    };
     let error = exchange.failure.map(|failure| Cow::Borrowed(error_type(failure))).or(status_error);
     let status = if error.is_some() { SpanStatus::Error(Cow::Borrowed("")) } else { SpanStatus::Unset };
-    let mut attributes = Attributes { exchange: None, more: Vec::new() };
+    let mut attributes = Attributes { wording: Some(Arc::clone(wording)), ..Attributes::default() };
     let mut add = |key, value: Option<Cow<'static, str>>| {
         if let Some(value) = value {
             attributes.more.push(Attribute { key: Cow::Borrowed(key), value: AttributeValue::Str(value) });
         }
     };
-    add(opentelemetry_semantic_conventions::attribute::ERROR_TYPE, error);
+    if let Some(route) = route {
+        let key = if kind == SpanKind::Server { key::HTTP_ROUTE } else { key::URL_TEMPLATE };
+        add(key, Some(Cow::Owned(route.as_ref().to_owned())));
+    }
+    add(key::ERROR_TYPE, error);
     add(QUALITY, exchange.quality.map(|quality| Cow::Borrowed(quality_name(quality))));
     add(CONFIDENCE, confidence.map(Cow::Borrowed));
     attributes.exchange = Some(exchange);
     let (start, end) = (clock.unix(start), clock.unix(end));
-    Span { context, parent, kind, name: Cow::Borrowed(name), start, end, attributes, status, process }
+    Span { context, parent, kind, name, start, end, attributes, status, process }
+}
+
+/// The route of a request, learned from it too, or the template of a call.
+pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
+    let Call::Http1(call) = &exchange.call;
+    let Some(path) = http::path(call) else { return Route::Unknown };
+    match exchange.opening.role {
+        Role::Server => routes.served(service, path, call.status),
+        Role::Client if routes.has_templates() => {
+            let template = http::host(call).and_then(|host| routes.called(&host, path));
+            template.map_or(Route::Unknown, Route::Known)
+        }
+        Role::Client => Route::Unknown,
+    }
 }
 
 /// Shows the attributes that an exchange tells.
-pub(super) fn describe(exchange: &Exchange, show: &mut dyn FnMut(&str, Value<'_>)) {
+pub(super) fn describe(exchange: &Exchange, wording: &Wording, show: &mut dyn FnMut(&str, Value<'_>)) {
     let Call::Http1(call) = &exchange.call;
-    http::describe(call, exchange, kind(exchange), &mut Shown { to: show, scratch: String::new() });
+    http::describe(call, exchange, kind(exchange), wording, &mut Shown { to: show, scratch: String::new() });
 }
 
 pub(super) const fn kind(exchange: &Exchange) -> SpanKind {
@@ -87,6 +119,10 @@ impl Shown<'_> {
         if write(&mut self.scratch) {
             (self.to)(key, Value::Str(&self.scratch));
         }
+    }
+
+    pub(super) fn list(&mut self, key: &str, values: &[Cow<'static, str>]) {
+        (self.to)(key, Value::StrArray(values));
     }
 
     pub(super) fn text_if(&mut self, key: &'static str, value: Option<&str>) {

@@ -1,20 +1,20 @@
 //! What HTTP spans say: OpenTelemetry semantic conventions, HTTP spans and general network attributes.
 
+mod older;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use super::SpanKind;
 use super::build::Shown;
 use super::labels::CallLabels;
+use super::redact::write_path;
+use super::{HttpNames, SpanKind, Wording};
 use crate::conn::{Address, Ends};
 use crate::proto::http1::HttpCall;
-use crate::proto::{Exchange, Opening};
-
-/// What stands for a value that may be a secret.
-const REDACTED: &str = "REDACTED";
+use crate::proto::{CapturedHeader, Exchange, Opening};
 
 /// Methods that span names and metrics may carry: RFC 9110, section 9.3, PATCH of RFC 5789 and QUERY.
 const METHODS: [&str; 10] =
@@ -29,6 +29,17 @@ fn known(call: &HttpCall) -> Option<&'static str> {
     METHODS.into_iter().find(|&method| method == call.method)
 }
 
+/// The path of a call, without its query, as routes are learned from it; `None` where it has none.
+pub(super) fn path(call: &HttpCall) -> Option<&str> {
+    Some(Target::parse(&call.method, &call.target).path).filter(|path| path.starts_with('/'))
+}
+
+/// The host that a call is made to, as it was named.
+pub(super) fn host(call: &HttpCall) -> Option<String> {
+    let authority = Target::parse(&call.method, &call.target).authority.or(call.host.as_deref())?;
+    Some(Host::parse(authority).name.into_owned())
+}
+
 /// `error.type` where the status is an error.
 pub(super) fn error(call: &HttpCall, kind: SpanKind) -> Option<Cow<'static, str>> {
     let bound = if kind == SpanKind::Server { 500 } else { 400 };
@@ -36,7 +47,13 @@ pub(super) fn error(call: &HttpCall, kind: SpanKind) -> Option<Cow<'static, str>
 }
 
 /// Shows the attributes of a call.
-pub(super) fn describe(call: &HttpCall, exchange: &Exchange, kind: SpanKind, shown: &mut Shown<'_>) {
+pub(super) fn describe(
+    call: &HttpCall,
+    exchange: &Exchange,
+    kind: SpanKind,
+    wording: &Wording,
+    shown: &mut Shown<'_>,
+) {
     let Exchange { opening, request, response, .. } = exchange;
     let known = known(call);
     shown.text(key::HTTP_REQUEST_METHOD, known.unwrap_or("_OTHER"));
@@ -52,14 +69,14 @@ pub(super) fn describe(call: &HttpCall, exchange: &Exchange, kind: SpanKind, sho
     let host =
         target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
     match kind {
-        SpanKind::Server => serve(call, &target, &scheme, host, opening, shown),
+        SpanKind::Server => serve(call, &target, &scheme, host, opening, wording, shown),
         SpanKind::Client => {
             let host = host.or_else(|| Host::of(&opening.ends.peer));
             let host = host.as_ref();
             let port = host.and_then(|host| host.port).or_else(|| {
                 if target.scheme.is_some() { default_port(&scheme) } else { port_of(&opening.ends.peer) }
             });
-            shown.composed(key::URL_FULL, |url| full_url(&target, &scheme, host, url));
+            shown.composed(key::URL_FULL, |url| full_url(&target, &scheme, host, wording, url));
             shown.text_if(key::SERVER_ADDRESS, host.map(|host| &*host.name));
             shown.number_if(key::SERVER_PORT, port);
         }
@@ -70,6 +87,27 @@ pub(super) fn describe(call: &HttpCall, exchange: &Exchange, kind: SpanKind, sho
     shown.number_if(key::HTTP_RESPONSE_STATUS_CODE, call.status);
     shown.number_if(key::HTTP_REQUEST_BODY_SIZE, request.body_size);
     shown.number_if(key::HTTP_RESPONSE_BODY_SIZE, response.and_then(|response| response.body_size));
+    headers(&call.headers, wording, shown);
+    if wording.names == HttpNames::Both {
+        older::describe(call, exchange, kind, wording, shown);
+    }
+}
+
+/// `http.request.header.<name>` and those of the response: a list each, as there may be several lines of a name.
+fn headers(captured: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>) {
+    for (at, header) in captured.iter().enumerate() {
+        let same =
+            |other: &&CapturedHeader| other.name == header.name && other.of_response == header.of_response;
+        if captured.iter().take(at).any(|other| same(&other)) {
+            continue;
+        }
+        let values = captured
+            .iter()
+            .filter(same)
+            .map(|line| Cow::Owned(wording.query.header(&line.value).into_owned()));
+        let message = if header.of_response { "response" } else { "request" };
+        shown.list(&format!("http.{message}.header.{}", header.name), &values.collect::<Vec<_>>());
+    }
 }
 
 /// What the metrics of a call are told apart by, but for what the span alone knows.
@@ -117,14 +155,22 @@ fn serve(
     scheme: &str,
     host: Option<Host<'_>>,
     opening: &Opening,
+    wording: &Wording,
     shown: &mut Shown<'_>,
 ) {
     let Ends { local, peer, .. } = &*opening.ends;
     if !call.method.is_empty() {
-        shown.text(key::URL_PATH, target.path);
+        if target.path.contains(';') {
+            shown.composed(key::URL_PATH, |text| {
+                write_path(target.path, text);
+                true
+            });
+        } else {
+            shown.text(key::URL_PATH, target.path);
+        }
     }
     if let Some(query) = target.query {
-        shown.composed(key::URL_QUERY, |text| redact(query, text));
+        shown.composed(key::URL_QUERY, |text| wording.query.write(query, text));
     }
     let named = host.or_else(|| Host::of(local));
     let named = named.as_ref();
@@ -279,7 +325,13 @@ impl<'a> Host<'a> {
 }
 
 /// `url.full`: credentials and the values of the query redacted, as the conventions ask. `false` where no host is known.
-fn full_url(target: &Target<'_>, scheme: &str, host: Option<&Host<'_>>, url: &mut String) -> bool {
+fn full_url(
+    target: &Target<'_>,
+    scheme: &str,
+    host: Option<&Host<'_>>,
+    wording: &Wording,
+    url: &mut String,
+) -> bool {
     let Some(host) = host else { return false };
     url.reserve(scheme.len() + host.name.len() + target.path.len() + 16);
     let is_authority = target.scheme.is_none() && target.authority.is_some();
@@ -299,28 +351,13 @@ fn full_url(target: &Target<'_>, scheme: &str, host: Option<&Host<'_>>, url: &mu
         let _ = write!(url, ":{port}");
     }
     if target.path != "*" {
-        url.push_str(target.path);
+        write_path(target.path, url);
     }
     if let Some(query) = target.query {
+        let before = url.len();
         url.push('?');
-        redact(query, url);
-    }
-    true
-}
-
-/// Keeps the keys of a query and hides its values.
-fn redact(query: &str, kept: &mut String) -> bool {
-    for (index, pair) in query.split('&').enumerate() {
-        if index > 0 {
-            kept.push('&');
-        }
-        match pair.split_once('=') {
-            Some((name, value)) => {
-                kept.push_str(name);
-                kept.push('=');
-                kept.push_str(if value.is_empty() { "" } else { REDACTED });
-            }
-            None => kept.push_str(pair),
+        if !wording.query.write(query, url) {
+            url.truncate(before);
         }
     }
     true

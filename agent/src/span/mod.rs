@@ -13,12 +13,14 @@ mod model;
 mod node;
 pub mod parent;
 mod process;
+mod redact;
 pub mod route;
 pub mod sample;
 mod scheduling;
 mod thread;
+mod wording;
 
-pub use build::build;
+pub use build::{build, route};
 pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
 pub use labels::CallLabels;
@@ -26,5 +28,8 @@ pub use model::{
     Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
     SpanStatus, TraceId, Value,
 };
+pub use redact::{QueryRules, QueryValues};
+pub use route::{Route, RoutePattern, RouteRules, Routes};
 pub use sample::Sampler;
 pub use scheduling::Scheduling;
+pub use wording::{HttpNames, SpanLimits, Wording};

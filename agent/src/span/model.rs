@@ -1,8 +1,10 @@
 //! The span as it is exported, independent of any wire format. OpenTelemetry specification, trace API and SDK.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::build;
+use super::sample::SAMPLED;
+use super::{SpanLimits, Wording, build};
 use crate::proto::Exchange;
 
 /// Trace id, not all zero.
@@ -24,6 +26,14 @@ pub struct SpanContext {
     pub flags: u8,
     /// W3C `tracestate`, list members joined by commas; empty where none.
     pub trace_state: Box<str>,
+}
+
+impl SpanContext {
+    /// The span is exported; else it is only counted.
+    #[must_use]
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
 }
 
 /// The span above, in the same trace.
@@ -120,6 +130,8 @@ impl AttributeValue {
 #[derive(Clone, Debug, Default)]
 pub struct Attributes {
     pub(super) exchange: Option<Box<Exchange>>,
+    /// How that is said; `None` as if nothing were configured.
+    pub(super) wording: Option<Arc<Wording>>,
     /// Those that no exchange tells, behind the others.
     pub more: Vec<Attribute>,
 }
@@ -128,11 +140,41 @@ impl Attributes {
     /// Shows each attribute once, in a fixed order.
     pub fn each(&self, mut show: impl FnMut(&str, Value<'_>)) {
         if let Some(exchange) = &self.exchange {
-            build::describe(exchange, &mut show);
+            let unconfigured;
+            let wording = match &self.wording {
+                Some(wording) => &**wording,
+                None => {
+                    unconfigured = Wording::default();
+                    &unconfigured
+                }
+            };
+            build::describe(exchange, wording, &mut show);
         }
         for Attribute { key, value } in &self.more {
             show(key, value.borrowed());
         }
+    }
+
+    /// Shows what is exported of them: all, within the limits that were configured. Returns how many were left out.
+    pub fn exported(&self, mut show: impl FnMut(&str, Value<'_>)) -> u32 {
+        let limits = self.wording.as_ref().map_or_else(SpanLimits::default, |wording| wording.limits);
+        let mut count = 0usize;
+        self.each(|key, value| {
+            count += 1;
+            if count > limits.attributes {
+                return;
+            }
+            match value {
+                Value::Str(text) => show(key, Value::Str(limits.cut(text))),
+                Value::StrArray(texts) if texts.iter().any(|text| text.len() > limits.length) => {
+                    let cut: Vec<_> =
+                        texts.iter().map(|text| Cow::Owned(limits.cut(text).to_owned())).collect();
+                    show(key, Value::StrArray(&cut));
+                }
+                other => show(key, other),
+            }
+        });
+        u32::try_from(count.saturating_sub(limits.attributes)).unwrap_or(u32::MAX)
     }
 
     /// All of them as a list.
@@ -173,7 +215,7 @@ impl Attributes {
 
 impl From<Vec<Attribute>> for Attributes {
     fn from(more: Vec<Attribute>) -> Self {
-        Self { exchange: None, more }
+        Self { more, ..Self::default() }
     }
 }
 

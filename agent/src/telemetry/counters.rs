@@ -40,6 +40,8 @@ pub enum Lost {
     ParserPanic,
     /// Too many exchanges waiting for their parent: the oldest was decided with what was known.
     WaitingFull,
+    /// A request may have a route, but its service, or all of them, have as many as they may.
+    RoutesFull,
     /// The exporter's queue was full: the oldest spans were dropped.
     QueueFull,
     /// The backend refused spans, or gave no answer in time.
@@ -50,7 +52,7 @@ pub enum Lost {
 
 impl Lost {
     /// All reasons, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::RingFull,
         Self::ProgramSkipped,
         Self::UserFault,
@@ -67,6 +69,7 @@ impl Lost {
         Self::ExchangesFull,
         Self::ParserPanic,
         Self::WaitingFull,
+        Self::RoutesFull,
         Self::QueueFull,
         Self::ExportFailed,
         Self::OutputFailed,
@@ -92,6 +95,7 @@ impl Lost {
             Self::ExchangesFull => "exchanges_full",
             Self::ParserPanic => "parser_panic",
             Self::WaitingFull => "waiting_full",
+            Self::RoutesFull => "routes_full",
             Self::QueueFull => "queue_full",
             Self::ExportFailed => "export_failed",
             Self::OutputFailed => "output_failed",
@@ -191,6 +195,8 @@ pub struct Counters {
     pub exchanges: AtomicU64,
     /// Spans made.
     pub spans: AtomicU64,
+    /// Spans that were counted, but not exported: not sampled, or of an excluded path.
+    pub unsampled: AtomicU64,
     /// Connections known now.
     pub connections: AtomicU64,
     /// The kernel programs are attached and the ring is read.

@@ -12,9 +12,12 @@ pub struct Summary<'a>(pub &'a Counters);
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { records, exchanges, spans, .. } = self.0;
+        let Counters { records, exchanges, spans, unsampled, .. } = self.0;
         let (records, exchanges, spans) = (read(records), read(exchanges), read(spans));
         write!(f, "{records} records, {exchanges} exchanges, {spans} spans")?;
+        if read(unsampled) > 0 {
+            write!(f, ", {} more not sampled", read(unsampled))?;
+        }
         for (signal, unit) in [(Signal::Traces, ""), (Signal::Metrics, " data points")] {
             let accepted = self.0.delivered(signal, Delivery::Accepted);
             if accepted > 0 {
@@ -63,6 +66,7 @@ const fn words(why: Lost) -> &'static str {
         Lost::ExchangesFull => "exchanges: too many open at once on one connection",
         Lost::ParserPanic => "connections given up: their parser failed (please report)",
         Lost::WaitingFull => "exchanges decided early: too many waited for their parent",
+        Lost::RoutesFull => "routes: too many for one service, or too many services",
         Lost::QueueFull => "spans: an output did not keep up and its queue was full",
         Lost::ExportFailed => "spans: the OTLP endpoint refused them or did not answer in time",
         Lost::OutputFailed => "spans: standard output or a file could not be written",

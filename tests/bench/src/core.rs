@@ -132,11 +132,12 @@ impl Staged {
                 }
                 stages.correlator.tick(watermark, &mut finished);
             });
+            let wording = Arc::default();
             self.stage(3, |stages| {
                 for finished in finished.drain(..) {
                     let process = stages.processes.iter().find(|process| process.tgid == finished.tgid);
                     let process = process.copied().unwrap_or(ProcessId { tgid: finished.tgid, started: 0 });
-                    spans.push(span::build(finished, stages.clock, process));
+                    spans.push(span::build(finished, stages.clock, process, None, &wording));
                 }
             });
             made += spans.len() as u64;

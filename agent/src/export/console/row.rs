@@ -47,9 +47,12 @@ impl Row {
     pub(super) fn of(resource: &Arc<Resource>, span: &Span) -> Self {
         let shown = Shown::of(span);
         let mut text = String::with_capacity(64);
-        visible(&mut text, &span.name, NAME_MAX);
+        // A line is of one request: its path rather than the route that the name holds.
+        let routed = span.name.split_once(' ').filter(|(_, rest)| rest.starts_with('/'));
+        let said = routed.filter(|_| !shown.path.is_empty()).map_or(&*span.name, |(method, _)| method);
+        visible(&mut text, said, NAME_MAX);
         let name = text.len();
-        if !span.name.contains('/') {
+        if !said.contains('/') {
             visible(&mut text, &shown.path, NAME_MAX);
         }
         let path = text.len();

@@ -59,7 +59,8 @@ fn span(span: &Span) -> ProtoSpan {
         SpanStatus::Error(message) => Status { message: message.to_string(), code: wire::STATUS_ERROR },
     };
     let mut attributes = Vec::new();
-    span.attributes.each(|key, value| attributes.push(key_value(key, value)));
+    let dropped_attributes_count =
+        span.attributes.exported(|key, value| attributes.push(key_value(key, value)));
     ProtoSpan {
         trace_id: span.context.trace_id.0.to_vec(),
         span_id: span.context.span_id.0.to_vec(),
@@ -71,6 +72,7 @@ fn span(span: &Span) -> ProtoSpan {
         start_time_unix_nano: span.start,
         end_time_unix_nano: span.end,
         attributes,
+        dropped_attributes_count,
         status: Some(status),
         ..ProtoSpan::default()
     }

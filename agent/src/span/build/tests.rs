@@ -68,7 +68,7 @@ fn text(exchange: Exchange, confidence: Option<&'static str>) -> String {
         tgid: 9,
     };
     let process = ProcessId { tgid: 9, started: 4 };
-    let span = build(finished, Clock::with_offset(1_700_000_000_000_000_000), process);
+    let span = build(finished, Clock::with_offset(1_700_000_000_000_000_000), process, None, &Arc::default());
     assert_eq!((span.start, span.end), (1_700_000_000_000_001_000, 1_700_000_000_000_005_000));
     assert_eq!(span.process, process);
     let attributes = span.attributes.list();

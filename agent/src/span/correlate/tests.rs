@@ -543,7 +543,7 @@ fn cost_per_exchange() {
         let begun = Instant::now();
         for done in out.drain(..) {
             let process = crate::span::ProcessId { tgid: done.tgid, started: 0 };
-            std::hint::black_box(crate::span::build(done, clock, process));
+            std::hint::black_box(crate::span::build(done, clock, process, None, &std::sync::Arc::default()));
         }
         building += begun.elapsed();
     }

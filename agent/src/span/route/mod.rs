@@ -141,6 +141,11 @@ impl Routes {
     }
 }
 
+/// Whether text looks like a word rather than a key or a token.
+pub(super) fn is_word(text: &str) -> bool {
+    segment::look(text, true) == segment::Looks::Word
+}
+
 fn patterns(rules: &[(ServiceGlob, Vec<RoutePattern>)], service: &str) -> Vec<RoutePattern> {
     let fitting = rules.iter().filter(|(services, _)| services.matches(service));
     fitting.flat_map(|(_, patterns)| patterns.iter().cloned()).collect()
