@@ -1,8 +1,8 @@
 //! Late join: connections that were busy before Sonde came are seen from their next exchange on, and joined.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const THREADS: usize = 8;
 const EACH: usize = 25;
 
 /// One thread's connections, all busy: a request on each, then the answers, round after round.
-fn rounds(port: u16, done: &AtomicU64, stop: &AtomicBool) -> Vec<Call> {
+fn rounds(port: u16, done: &AtomicU64, busy: &Barrier, stop: &AtomicBool) -> Vec<Call> {
     let mut connections: Vec<Connection> = (0..EACH).map(|_| Connection::to(port)).collect();
     let mut calls = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -33,6 +33,9 @@ fn rounds(port: u16, done: &AtomicU64, stop: &AtomicBool) -> Vec<Call> {
             calls.push(told("GET", &path, 0, answer, start));
         }
         done.fetch_add(1, Ordering::Relaxed);
+        if calls.len() == EACH {
+            busy.wait();
+        }
         // Busy, and below what saturates two cores.
         thread::sleep(Duration::from_millis(40));
     }
@@ -52,10 +55,12 @@ fn late(hooks: &str) {
     let service = servers::hyper(&Setting::default());
     let nginx = servers::nginx_proxy(&service.url(), true, &Setting::default());
     let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let busy = Arc::new(Barrier::new(THREADS + 1));
     let workers: Vec<_> = (0..THREADS)
         .map(|_| {
             let (done, stop, port) = (Arc::clone(&done), Arc::clone(&stop), nginx.port);
-            thread::spawn(move || rounds(port, &done, &stop))
+            let busy = Arc::clone(&busy);
+            thread::spawn(move || rounds(port, &done, &busy, &stop))
         })
         .collect();
     let wait_rounds = |more: u64| {
@@ -65,6 +70,8 @@ fn late(hooks: &str) {
             thread::sleep(Duration::from_millis(10));
         }
     };
+    // Every connection has carried something by then.
+    busy.wait();
     wait_rounds(3);
     let agent = Run::ports(&[nginx.port, service.port]).hooks(hooks).start();
     let observing = now();
@@ -82,8 +89,21 @@ fn late(hooks: &str) {
     );
     let ids: Vec<&str> = later.iter().map(|call| id_of(&call.path)).collect();
     let known: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
-    let of_later: Vec<Span> =
+    let mut of_later: Vec<Span> =
         finished.spans.iter().filter(|span| known.contains(id_of(span.path()))).cloned().collect();
+    // Every span of a connection that is older than Sonde says so; nginx may have opened others to the service since.
+    let mut silent = BTreeMap::new();
+    for span in &mut of_later {
+        let quality = span.attributes.remove("sonde.quality").unwrap_or_default();
+        let inner = span.kind == Kind::Server && !between.contains(&span.pid())
+            || span.kind == Kind::Client && between.contains(&span.pid());
+        if quality != "joined" && !(inner && quality.is_empty()) {
+            let ports = (span.attribute("network.local.port"), span.attribute("network.peer.port"));
+            let ports = (span.kind, ports.0.to_owned(), ports.1.to_owned(), quality);
+            *silent.entry(ports).or_insert(0) += 1;
+        }
+    }
+    assert!(silent.is_empty(), "not marked as joined: {silent:?}\nsonde said: {}", finished.log);
     let mut report = Report::default();
     let outer: Vec<&Span> = of_later
         .iter()

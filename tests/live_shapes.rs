@@ -265,7 +265,7 @@ fn broken_off() {
 
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_client_gives_up_within_the_answer() {
+fn client_gives_up_within_the_answer() {
     let _gate = gate::enter();
     let server = servers::python(&Setting::default());
     let agent = Run::ports(&[server.port]).start();

@@ -4,6 +4,7 @@
 //! [`span::Span`] → OTLP. `conn`, `proto`, `span` and `metrics` are a functional core: bytes and time stamps in, values
 //! out, without a clock, I/O, tokio or aya.
 
+pub mod capture;
 pub mod commands;
 pub mod config;
 pub mod conn;

@@ -5,15 +5,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use sonde_abi::{Record, record};
+use sonde_abi::{LifeEvent, Record, record};
 
-use crate::config::PortSet;
+use crate::capture::{Perspective, Views};
+use crate::config::{PortSet, Targets};
 use crate::conn::{Connections, Limits, Nanos, Role};
 use crate::discover::{Decision, Process, Processes};
-use crate::enrich::Clock;
+use crate::enrich::{Clock, Host};
 use crate::export::{self, Item};
 use crate::proto::{Call, Event};
-use crate::span::{self, Correlator, CorrelatorConfig, Finished};
+use crate::span::{self, Correlator, CorrelatorConfig, Finished, ProcessId};
 use crate::telemetry::{Counters, Lost};
 
 /// When a process is looked at again, after it was first seen: its event loop or its threads may have been started later.
@@ -21,6 +22,9 @@ const RECHECKS: [Nanos; 3] = [1_000_000_000, 5_000_000_000, 30_000_000_000];
 
 /// Processes that wait to be looked at again at most; one more is not looked at again.
 const RECHECKS_WAITING: usize = 16_384;
+
+/// Room for events that is kept from one record to the next.
+const KEPT_EVENTS: usize = 256;
 
 /// Everything between the ring and the outputs.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct Pipeline {
     connections: Connections,
     correlator: Correlator,
     clock: Clock,
+    /// The records are of a capture: they know ends of connections instead of processes.
+    views: Option<Views>,
     counters: Arc<Counters>,
     rechecks: Rechecks,
     /// Processes about which something else was found out since the last [`Pipeline::recheck`].
@@ -58,12 +64,30 @@ impl Pipeline {
                 Arc::clone(&counters),
             ),
             clock,
+            views: None,
             counters,
             rechecks: Rechecks::default(),
             changed: Vec::new(),
             events: Vec::new(),
             finished: Vec::new(),
             spans: Vec::new(),
+        }
+    }
+
+    /// An empty one for the records of a capture, which are in order and stamped by the calendar.
+    #[must_use]
+    pub fn of_capture(perspective: Perspective, seed: u64, counters: Arc<Counters>) -> Self {
+        let nobody = Processes::under("/nonexistent", 0, Targets::default(), Host::default());
+        // The spans of another perspective are others.
+        let seed = seed ^ (perspective as u64) << 62;
+        let config = CorrelatorConfig { seed, processes: false, ..CorrelatorConfig::default() };
+        let pipeline =
+            Self::new(nobody, PortSet::default(), Clock::with_offset(0), seed, Arc::clone(&counters));
+        Self {
+            connections: Connections::new(Limits::in_order(), Arc::clone(&counters)),
+            correlator: Correlator::new(config, counters),
+            views: Some(Views::new(perspective)),
+            ..pipeline
         }
     }
 
@@ -80,13 +104,25 @@ impl Pipeline {
     /// Finds out what the process of a record is, where it is not known or may have become another one. Returns it then.
     /// Live runs only: a replay is told.
     pub fn meet(&mut self, record: &Record<'_>) -> Option<Arc<Process>> {
-        let Record::Chunk(header, _) = record else { return None };
+        let header = match record {
+            Record::Chunk(header, _) => header,
+            Record::Life(header, _) => {
+                if header.event() == Some(LifeEvent::Forked) {
+                    self.processes.forked(header.tgid, header.first_peer, header.time_ns);
+                }
+                return None;
+            }
+        };
         let announced = header.flags & record::flags::NEW_PROCESS != 0;
         let before = self.processes.known(header.tgid).cloned();
         if before.is_some() && !announced {
             return None;
         }
-        let process = self.processes.identify(header.tgid);
+        let process = if header.flags & record::flags::FORKED == 0 {
+            self.processes.identify(header.tgid)
+        } else {
+            self.processes.identify_forked(header.tgid)
+        };
         if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
             self.succeed(before.as_deref(), &process);
             self.correlator.scheduling(header.tgid, process.scheduling);
@@ -131,6 +167,12 @@ impl Pipeline {
         self.correlate();
     }
 
+    /// Takes a record that was made of packets.
+    pub fn captured(&mut self, record: &Record<'_>) {
+        Counters::add(&self.counters.records, 1);
+        self.record(record);
+    }
+
     /// Every record stamped before `now` has been taken. Decides what has waited long enough.
     pub fn tick(&mut self, now: Nanos) {
         self.connections.tick(now, &mut self.events);
@@ -165,14 +207,27 @@ impl Pipeline {
     }
 
     fn correlate(&mut self) {
-        for event in self.events.drain(..) {
-            self.correlator.event(event, &mut self.finished);
+        let Self { events, correlator, finished, views, .. } = self;
+        for event in events.drain(..) {
+            match views {
+                Some(views) => views.each(event, |event| correlator.event(event, finished)),
+                None => correlator.event(event, finished),
+            }
         }
+        // After a loss many connections speak at once; that memory is not kept.
+        self.events.shrink_to(KEPT_EVENTS);
         self.build();
     }
 
     fn build(&mut self) {
         for finished in self.finished.drain(..) {
+            if let Some(views) = &mut self.views {
+                Counters::add(&self.counters.spans, 1);
+                let resource = views.resource(&finished.exchange.opening.ends);
+                let unseen = ProcessId { tgid: 0, started: 0 };
+                self.spans.push((resource, span::build(finished, self.clock, unseen)));
+                continue;
+            }
             if is_own_export(&finished) {
                 self.changed.extend(self.processes.exclude_backend(finished.tgid));
                 continue;

@@ -163,7 +163,7 @@ impl Recording {
             }
             if frame.kind == kind::TICK && total > said {
                 said = total;
-                let losses = [total, 0, 0, 0, 0].map(u64::to_le_bytes);
+                let losses = [total, 0, 0, 0, 0, 0].map(u64::to_le_bytes);
                 frames.push(Frame { kind: kind::LOSSES, content: losses.as_flattened().to_vec() });
             }
             frames.push(frame.clone());

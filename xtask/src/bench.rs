@@ -12,8 +12,8 @@ use anyhow::bail;
 
 pub(crate) const COMMAND: crate::Command = crate::Command {
     name: "bench",
-    usage: "pipeline|node|lab [--rounds N] [--seconds N] [--clients N] [--hooks FAMILY] [--sonde FILE] [--brief]",
-    about: "pipeline: exchanges per second that the core does on one core; node: nginx under wrk with and without Sonde in turn on this machine; lab: the same on kernel 6.12, counting instructions.",
+    usage: "pipeline|node|lab [--rounds N] [--seconds N] [--clients N] [--hooks FAMILY] [--both-ends] [--output json|none] [--kernel SERIES] [--sonde FILE] [--brief]",
+    about: "pipeline: exchanges per second that the core does on one core; node: nginx under wrk with and without Sonde in turn on this machine; lab: the same on kernel 6.12 (--kernel), counting instructions. Spans are the server's; --both-ends has the client's too.",
     run: |args| {
         let Some((name, rest)) = args.split_first() else {
             bail!("usage: cargo xtask bench {}", COMMAND.usage)

@@ -158,7 +158,7 @@ fn cargo_test(packages: &[&str], selection: &Selection, runner: &[&str]) -> Resu
 fn on_kernel(version: &str) -> Result<bool> {
     let scenario = workspace::target().join("debug/sonde-tests-lab");
     let guest = Guest::new(format!("{} {}", scenario.display(), workspace::sonde().display()));
-    let passed = guest.run(&kernels::folder(version)?, Stdio::inherit())? == 0;
+    let passed = guest.run(&kernels::folder(version)?)? == 0;
     println!("test kernel {version} ... {}", if passed { "ok" } else { "FAILED" });
     Ok(passed)
 }

@@ -18,7 +18,7 @@ use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks}
 use crate::pipeline::Pipeline;
 use crate::probe::{ProbeError, Probes, Ring, Settings};
 use crate::replay::{KERNEL_LOSSES, Losses};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Lost};
 
 /// The reader comes by itself after this time while there is something to read: the bound on the delay of a record.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -105,8 +105,13 @@ impl Live {
         let ending = Arc::new(AtomicBool::new(false));
         let (hooks, counters) = (self.family.name(), Arc::clone(&self.counters));
         let (attached, when_attached) = mpsc::sync_channel(1);
-        let reader =
-            Reader { live: self, tap, ending: Arc::clone(&ending), next_housekeeping: 0, losses: [0; 5] };
+        let reader = Reader {
+            live: self,
+            tap,
+            ending: Arc::clone(&ending),
+            next_housekeeping: 0,
+            losses: Losses::default(),
+        };
         let _guard = runtime.enter();
         let mut signals = Signals::new().map_err(system("cannot wait for signals"))?;
         let reader = thread::Builder::new()
@@ -210,10 +215,7 @@ impl<T: Tap> Reader<T> {
         }
         for attached in self.live.probes.attached.iter().filter(|attached| attached.failure.is_some()) {
             let why = attached.failure.as_deref().unwrap_or_default();
-            warn!(
-                program = attached.program,
-                why, "a program is not attached; what it would tell is missing"
-            );
+            warn!(program = attached.program, why, "not attached: {}", attached.without.unwrap_or_default());
         }
         self.drain();
         crate::probe::release_memory();
@@ -229,6 +231,8 @@ impl<T: Tap> Reader<T> {
                 break;
             }
         }
+        let skipped = self.live.probes.skipped();
+        self.live.counters.set_lost(Lost::ProgramSkipped, skipped);
         self.count_losses();
         self.live.pipeline.finish();
         self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
@@ -280,7 +284,10 @@ impl<T: Tap> Reader<T> {
 
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
-        let Live { pipeline, probes, clock, .. } = &mut self.live;
+        let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+        #[cfg(feature = "log")]
+        probes.pass_on_log();
+        counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         for process in pipeline.recheck(now) {
             decide(probes, &process);
             self.tap.process(&process);

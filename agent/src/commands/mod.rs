@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
+use crate::capture::CaptureError;
 use crate::config::{Cli, Command, Config, ConfigError, Environment, RunArgs};
 use crate::export::OutputError;
 use crate::kernel::Refusal;
@@ -44,6 +45,22 @@ pub enum Failure {
         /// Why.
         source: RecordingError,
     },
+    /// A capture cannot be read.
+    #[error("{path}: {source}")]
+    Capture {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: CaptureError,
+    },
+    /// A file cannot be replayed at all.
+    #[error("{path}: {what}")]
+    Replay {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        what: String,
+    },
     /// Something that needs consent was not consented to.
     #[error("{0}")]
     Refusing(String),
@@ -61,6 +78,8 @@ impl Failure {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Recording { .. }
+            | Self::Capture { .. }
+            | Self::Replay { .. }
             | Self::System { .. }
             | Self::Output(OutputError::Otlp(_) | OutputError::Thread(_)) => 1,
             Self::Config(_) | Self::Output(_) | Self::Refusing(_) => 2,

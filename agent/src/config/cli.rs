@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::capture::Perspective;
 use crate::kernel::HookChoice;
 
 use super::metrics::Listen;
@@ -37,7 +38,7 @@ pub enum Command {
     Run(RunArgs),
     /// Write what the kernel sends to a file, payloads included
     Record(RecordArgs),
-    /// Run a recording through the same pipeline, without privileges
+    /// Run a recording or a packet capture through the same pipeline, without privileges
     Replay(ReplayArgs),
     /// Say what this kernel and these privileges allow, and why not more
     Doctor(DoctorArgs),
@@ -79,9 +80,12 @@ pub struct RecordArgs {
 /// `sonde replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// A recording made by `sonde record`
+    /// A recording made by `sonde record`, or a pcap or pcapng capture; either may be packed by gzip
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Captures: whose spans to make; client unless told otherwise
+    #[arg(long, value_enum)]
+    pub perspective: Option<Perspective>,
     /// Where spans go.
     #[command(flatten)]
     pub outputs: OutputArgs,

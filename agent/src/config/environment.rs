@@ -87,7 +87,7 @@ impl Environment {
                 Some((file, entry)) => Ok(vec![file.problem(entry, &format!("{value}: {problem}"), hint)]),
                 None => Err(why),
             },
-            ConfigError::Outputs { .. } => Err(why),
+            ConfigError::Outputs { .. } | ConfigError::Perspective => Err(why),
         }
     }
 

@@ -47,6 +47,12 @@ pub enum ConfigError {
     /// Places in the configuration file, or in variables of Sonde's own, all that were found.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
+    /// A point of view on a recording.
+    #[error(
+        "--perspective is for captures: a recording of Sonde holds each end of a connection that it saw\n  \
+         hint: leave --perspective out"
+    )]
+    Perspective,
     /// Outputs that exclude each other.
     #[error("{problem}\n  hint: {hint}")]
     Outputs {

@@ -8,6 +8,7 @@ mod table;
 
 pub use identity::{Address, ConnKey, Ends, Identity, Pair};
 pub use reassembly::{Bounds, Reassembly};
+pub(crate) use recency::Recency;
 pub use segment::{Nanos, Segment, Stamp};
 pub use sonde_abi::{Direction, Role};
 pub use table::{Connections, Limits};

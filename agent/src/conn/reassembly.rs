@@ -73,16 +73,12 @@ impl Reassembly {
                 bytes: bytes.len(),
                 chunks: VecDeque::from([Chunk { outline, bytes: bytes.into() }]),
             }));
-            return 0;
+            return self.expire(header.time_ns, bounds, to);
         };
         held.bytes += bytes.len();
         held.chunks.push_back(Chunk { outline, bytes: bytes.into() });
         self.release(&mut to);
-        let mut holes = 0;
-        while self.exceeds(bounds, header.time_ns) {
-            holes += self.give_up(&mut to);
-        }
-        holes
+        self.expire(header.time_ns, bounds, to)
     }
 
     /// Gives up holes that are older than the bound. Returns how many.
@@ -165,12 +161,14 @@ impl Reassembly {
             position += known;
             length -= known;
         }
-        if length > 0 {
+        // Also a chunk of no bytes tells by its position that some went unseen.
+        let moves = length > 0 || self.next(direction).is_none_or(|next| position > next);
+        if moves {
             let [write, read] = &mut self.next;
             let next = if direction == Direction::Write { write } else { read };
             *next = Some(position.saturating_add(length));
         }
-        if length > 0 || end {
+        if moves || end {
             to(direction, &Segment { position, length, bytes, tail, stamp, end });
         }
     }

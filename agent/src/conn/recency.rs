@@ -2,7 +2,7 @@
 
 /// Entries in slots that keep their number, linked from the least to the most recently used one.
 #[derive(Debug)]
-pub(super) struct Recency<T> {
+pub(crate) struct Recency<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     /// Least and most recently used.
@@ -23,16 +23,16 @@ impl<T> Default for Recency<T> {
 }
 
 impl<T> Recency<T> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         self.slots.get_mut(slot as usize)?.entry.as_mut()
     }
 
     /// Adds an entry as the most recently used one.
-    pub(super) fn insert(&mut self, entry: T) -> u32 {
+    pub(crate) fn insert(&mut self, entry: T) -> u32 {
         let new = Slot { entry: Some(entry), older: None, newer: None };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -51,7 +51,7 @@ impl<T> Recency<T> {
         slot
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
         let entry = self.slots.get_mut(slot as usize)?.entry.take()?;
         self.unlink(slot);
         self.free.push(slot);
@@ -59,7 +59,7 @@ impl<T> Recency<T> {
     }
 
     /// Makes an entry the most recently used one.
-    pub(super) fn touch(&mut self, slot: u32) {
+    pub(crate) fn touch(&mut self, slot: u32) {
         if self.ends.is_some_and(|(_, newest)| newest != slot) {
             self.unlink(slot);
             self.link(slot);
@@ -67,12 +67,12 @@ impl<T> Recency<T> {
     }
 
     /// The least recently used one.
-    pub(super) fn oldest(&self) -> Option<u32> {
+    pub(crate) fn oldest(&self) -> Option<u32> {
         self.ends.map(|(oldest, _)| oldest)
     }
 
     /// The next one in order of use.
-    pub(super) fn newer(&self, slot: u32) -> Option<u32> {
+    pub(crate) fn newer(&self, slot: u32) -> Option<u32> {
         self.slots.get(slot as usize)?.newer
     }
 

@@ -2,10 +2,12 @@
 //! with `unsafe`.
 
 mod attach;
+#[cfg(feature = "log")]
+mod log;
 mod processes;
 mod ring;
 
-pub use attach::{Attached, ProbeError, Probes, Settings};
+pub use attach::{Attached, Place, ProbeError, Probes, Settings};
 pub use processes::ProcessStates;
 pub use ring::Ring;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::conn::{ConnKey, Ends, Role, Stamp};
+use crate::conn::{ConnKey, Ends, Nanos, Role, Stamp};
 use crate::proto::http1::HttpCall;
 
 /// Names an exchange within one run of Sonde. Ids rise in the order in which exchanges began to be seen.
@@ -71,6 +71,8 @@ pub struct Exchange {
     pub response: Option<Message>,
     /// Why it did not end as it should have; `None` where it did.
     pub failure: Option<Failure>,
+    /// When that was known, on the kernel's clock: the close of the connection, the end of the patience.
+    pub failed: Option<Nanos>,
     /// What was not seen of it; `None` where all that matters was.
     pub quality: Option<Quality>,
     /// What the protocol says.
@@ -117,12 +119,12 @@ pub enum Failure {
 /// What was not seen. In order of weight: the first that applies is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quality {
-    /// The connection was older than Sonde, and this exchange had begun when Sonde came.
-    Joined,
     /// Bytes that mattered were lost.
     Gap,
     /// The head was longer than what is captured of it.
     Truncated,
+    /// Nothing of this exchange, but its connection is older than Sonde: what it carried before, nobody knows.
+    Joined,
 }
 
 /// Trace context of a request: raw values in the order received, judged by `span::context`. Empty where absent.

@@ -13,4 +13,4 @@ pub use capture::{Capture, CapturedHeader};
 pub use exchange::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
-pub use parser::{Context, Ending, Parser};
+pub use parser::{Context, Ending, Onset, Parser};

@@ -61,6 +61,9 @@ pub struct CorrelatorConfig {
     pub max_waiting: usize,
     /// Bytes in them at most, estimated.
     pub max_waiting_bytes: usize,
+    /// Exchanges tell which process has them, so that what else it does and on which thread is evidence. Else only what they
+    /// carry counts.
+    pub processes: bool,
     /// Exchanges held at most, those that have not ended among them; past it the oldest of these are given up.
     pub max_held: usize,
 }
@@ -76,6 +79,7 @@ impl Default for CorrelatorConfig {
             max_waiting: 32_768,
             max_waiting_bytes: 32 << 20,
             max_held: 131_072,
+            processes: true,
         }
     }
 }
@@ -197,7 +201,13 @@ impl Correlator {
     /// Says that all records up to `now` have been seen.
     pub fn tick(&mut self, now: Nanos, out: &mut Vec<Finished>) {
         self.advance(now);
-        let lost = [Lost::RingFull, Lost::BadRecord, Lost::KernelStateFull, Lost::ConnectionsFull];
+        let lost = [
+            Lost::RingFull,
+            Lost::ProgramSkipped,
+            Lost::BadRecord,
+            Lost::KernelStateFull,
+            Lost::ConnectionsFull,
+        ];
         let losses = lost.iter().map(|&why| self.counters.lost(why)).sum();
         if losses != self.losses {
             self.losses = losses;
@@ -277,7 +287,8 @@ impl Correlator {
         node.requested = exchange.request.last;
         node.responding = exchange.response.map(|response| response.first).or(node.responding);
         // What broke off did so when that was noticed, long after its last byte perhaps.
-        let end = if node.failed { Stamp { time: now, ..last } } else { last };
+        let failed = exchange.failed.unwrap_or(now).max(last.time);
+        let end = if node.failed { Stamp { time: failed, ..last } } else { last };
         node.end = Some(end);
         let (role, tgid, first, shared) = (node.role, node.tgid, node.first, node.shared);
         let (other, key) = (node.other, node.keys.filter(|_| node.filed).map(|keys| keys.own));

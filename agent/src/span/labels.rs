@@ -87,6 +87,7 @@ mod tests {
             request: message(Some(0)),
             response: Some(message(None)),
             failure: None,
+            failed: None,
             quality: None,
             call: Call::Http1(call),
         };

@@ -10,14 +10,22 @@ use std::sync::{Mutex, PoisonError};
 pub enum Lost {
     /// A record did not fit into the full ring.
     RingFull,
+    /// The kernel did not run a program, since it was running already on that processor.
+    ProgramSkipped,
     /// A record's payload could not be read from the process.
     UserFault,
     /// The kernel side could not keep state for a socket.
     KernelStateFull,
+    /// The kernel side's table of sockets was full: the state used least recently was dropped, and its connection joined anew.
+    KernelStateEvicted,
     /// A head was longer than what is captured of it.
     HeadTooLong,
     /// Bytes went through a call whose buffers the hook cannot see.
     NoBuffer,
+    /// A call had more buffers than are looked at, and one past them was worth reading.
+    FarBuffer,
+    /// Nothing on a connection was answered as HTTP: the kernel side looks at it no more.
+    LeftAlone,
     /// A record from the ring could not be decoded.
     BadRecord,
     /// Too many connections: the one idle for longest was forgotten.
@@ -42,12 +50,16 @@ pub enum Lost {
 
 impl Lost {
     /// All reasons, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::RingFull,
+        Self::ProgramSkipped,
         Self::UserFault,
         Self::KernelStateFull,
+        Self::KernelStateEvicted,
         Self::HeadTooLong,
         Self::NoBuffer,
+        Self::FarBuffer,
+        Self::LeftAlone,
         Self::BadRecord,
         Self::ConnectionsFull,
         Self::Reassembly,
@@ -65,10 +77,14 @@ impl Lost {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::RingFull => "ring_full",
+            Self::ProgramSkipped => "program_skipped",
             Self::UserFault => "user_fault",
             Self::KernelStateFull => "kernel_state_full",
+            Self::KernelStateEvicted => "kernel_state_evicted",
             Self::HeadTooLong => "head_too_long",
             Self::NoBuffer => "no_buffer",
+            Self::FarBuffer => "far_buffer",
+            Self::LeftAlone => "left_alone",
             Self::BadRecord => "bad_record",
             Self::ConnectionsFull => "connections_full",
             Self::Reassembly => "reassembly",
@@ -155,7 +171,7 @@ impl Delivery {
 
 /// A program of the kernel side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub struct ProgramState {
     /// Its name.
     pub name: String,
     /// It runs; else it could not be attached.
@@ -179,7 +195,7 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// The kernel programs are attached and the ring is read.
     pub observing: AtomicBool,
-    programs: Mutex<Vec<Program>>,
+    programs: Mutex<Vec<ProgramState>>,
     lost: [AtomicU64; Lost::ALL.len()],
     deliveries: [[AtomicU64; Delivery::ALL.len()]; Signal::ALL.len()],
 }
@@ -223,13 +239,13 @@ impl Counters {
     }
 
     /// Sets what is known of the kernel programs.
-    pub fn set_programs(&self, programs: Vec<Program>) {
+    pub fn set_programs(&self, programs: Vec<ProgramState>) {
         *self.programs.lock().unwrap_or_else(PoisonError::into_inner) = programs;
     }
 
     /// What is known of the kernel programs.
     #[must_use]
-    pub fn programs(&self) -> Vec<Program> {
+    pub fn programs(&self) -> Vec<ProgramState> {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

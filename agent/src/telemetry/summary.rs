@@ -44,10 +44,18 @@ impl fmt::Display for Summary<'_> {
 const fn words(why: Lost) -> &'static str {
     match why {
         Lost::RingFull => "records: the ring from the kernel was full",
+        Lost::ProgramSkipped => {
+            "calls: a program was still at work on that processor, and the kernel skipped it"
+        }
         Lost::UserFault => "records without payload: the process's memory could not be read",
         Lost::KernelStateFull => "sockets without state: the kernel side's table was full",
+        Lost::KernelStateEvicted => {
+            "sockets' states: the kernel side's table was full, their connections were joined anew"
+        }
         Lost::HeadTooLong => "heads cut off: longer than what is captured",
         Lost::NoBuffer => "calls without payload: the hook cannot see their buffers",
+        Lost::FarBuffer => "buffers of vectored calls: more than are looked at",
+        Lost::LeftAlone => "connections left alone: nothing on them was answered as HTTP",
         Lost::BadRecord => "records: they could not be decoded",
         Lost::ConnectionsFull => "connections forgotten: too many at once",
         Lost::Reassembly => "holes in connections: bytes before them never came",

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
-use sonde::config::{Batching, OutputSpec, OutputsConfig, WhenFull};
+use sonde::config::{Batching, MetricReading, OutputSpec, OutputsConfig, WhenFull};
 use sonde::export::Outputs;
 use sonde::telemetry::{Counters, Lost};
 
@@ -50,6 +50,8 @@ fn whole(mut script: Script, title: &str, output: Option<OutputSpec>) -> Result<
             &OutputsConfig {
                 outputs: vec![output],
                 otlp: None,
+                otlp_metrics: None,
+                metric_reading: MetricReading::default(),
                 batching: Batching::default(),
                 when_full: WhenFull::Wait,
                 plain: true,

@@ -48,7 +48,7 @@ impl Script {
                 }
                 Frame::Process(process) => processes.push(*process),
                 Frame::Tick(watermark) => steps.push(Step::Tick(watermark)),
-                Frame::Clock(_) => {}
+                Frame::Clock(_) | Frame::Losses(_) => {}
             }
         }
         let last = steps.iter().rev().find_map(|step| match step {

@@ -1,7 +1,6 @@
 //! The node benchmark in a guest whose one CPU counts instructions: its figures repeat, whatever else this machine does.
 //! They are instructions at a nanosecond each, not time: they compare two programs in the same guest.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +30,7 @@ pub(super) fn bench(args: &[String]) -> Result<()> {
     let mut guest = Guest::new(shell(&words));
     guest.icount = true;
     guest.timeout = Duration::from_secs(3600);
-    let status = guest.run(&kernels::folder(&kernel)?, Stdio::inherit())?;
+    let status = guest.run(&kernels::folder(&kernel)?)?;
     if status != 0 {
         bail!("the benchmark failed in the guest (exit status {status})");
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -36,6 +36,17 @@ pub(super) fn memory(pid: u32, line: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// How `sonde run` is started.
+pub(super) struct Observe {
+    pub(super) sonde: PathBuf,
+    /// What `--hooks` says.
+    pub(super) hooks: String,
+    /// What `--output` says.
+    pub(super) output: String,
+    /// The client's spans too, not the server's alone.
+    pub(super) both_ends: bool,
+}
+
 /// A running `sonde run`. Killed when dropped.
 pub(super) struct Sonde {
     child: Child,
@@ -45,11 +56,16 @@ pub(super) struct Sonde {
 }
 
 impl Sonde {
-    /// Starts it for one port, its spans as JSON Lines to `output`, and waits until it observes.
-    pub(super) fn start(sonde: &Path, port: u16, hooks: &str, output: Stdio) -> Result<Self> {
-        let mut command = Command::new(sonde);
-        command.args(["run", "--port", &port.to_string(), "--hooks", hooks, "--output", "json"]);
-        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+    /// Starts it for nginx on this port, what it prints to `to`, and waits until it observes.
+    pub(super) fn start(how: &Observe, port: u16, to: Stdio) -> Result<Self> {
+        let mut command = Command::new(&how.sonde);
+        command.args(["run", "--hooks", &how.hooks, "--output", &how.output]);
+        if how.both_ends {
+            command.args(["--port", &port.to_string()]);
+        } else {
+            command.args(["--exe", "nginx"]);
+        }
+        command.stdin(Stdio::null()).stdout(to).stderr(Stdio::piped());
         let started = Instant::now();
         let mut child = command.spawn().with_context(|| format!("cannot start {}", show(&command)))?;
         let errors = child.stderr.take().context("no standard error")?;

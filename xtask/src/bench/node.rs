@@ -2,14 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::measured::{Sonde, cpu, memory, server_spans};
+use super::measured::{Observe, Sonde, cpu, memory, server_spans};
 use super::median;
 use super::server::{Load, Nginx, Scratch};
 use crate::workspace;
@@ -21,8 +20,7 @@ struct Options {
     rounds: u32,
     seconds: u32,
     clients: u32,
-    hooks: String,
-    sonde: PathBuf,
+    observe: Observe,
     /// Without the memory of many connections.
     brief: bool,
 }
@@ -40,8 +38,9 @@ struct Round {
 
 pub(super) fn bench(args: &[String]) -> Result<()> {
     let options = parse(args)?;
-    if !options.sonde.is_file() {
-        bail!("no {}; `cargo xtask build` makes it", options.sonde.display());
+    let sonde = &options.observe.sonde;
+    if !sonde.is_file() {
+        bail!("no {}; `cargo xtask build` makes it", sonde.display());
     }
     let scratch = Scratch::new()?;
     let nginx = Nginx::start(&scratch.0)?;
@@ -58,9 +57,10 @@ pub(super) fn bench(args: &[String]) -> Result<()> {
     }
     let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
     let micro = 1e6;
+    let ends = if options.observe.both_ends { "nginx and wrk" } else { "nginx" };
     println!(
-        "nginx `return 200`, wrk -t1 -c{}, {} rounds of {} s, medians",
-        options.clients, options.rounds, options.seconds
+        "nginx `return 200`, wrk -t1 -c{}, {} rounds of {} s, medians; spans of {ends}, output {}",
+        options.clients, options.rounds, options.seconds, options.observe.output
     );
     println!("throughput ratio            {:10.3}", of(|r| r.with.rate / r.without.rate));
     println!("nginx per request, without  {:10.2} us", micro * of(|r| r.without.cpu / r.without.requests));
@@ -70,8 +70,10 @@ pub(super) fn bench(args: &[String]) -> Result<()> {
     println!("sonde memory idle           {:10.1} MiB", of(|r| r.idle));
     println!("sonde memory peak           {:10.1} MiB", of(|r| r.peak));
     println!("start to observing          {:10.3} s, {:.3} s of CPU", of(|r| r.start.0), of(|r| r.start.1));
-    let (wall, cpu) = first_span(&options, &nginx)?;
-    println!("start to first span         {wall:10.3} s, {cpu:.3} s of CPU");
+    if options.observe.output == "json" {
+        let (wall, cpu) = first_span(&options, &nginx)?;
+        println!("start to first span         {wall:10.3} s, {cpu:.3} s of CPU");
+    }
     if !options.brief {
         println!("sonde memory, {MANY} clients  {:10.1} MiB", many(&options, &nginx, &scratch)?);
     }
@@ -80,7 +82,7 @@ pub(super) fn bench(args: &[String]) -> Result<()> {
 
 fn round(options: &Options, nginx: &Nginx, scratch: &Scratch) -> Result<Round> {
     let without = nginx.load(options.clients, options.seconds)?;
-    let sonde = Sonde::start(&options.sonde, nginx.port, &options.hooks, scratch.file("spans")?.into())?;
+    let sonde = Sonde::start(&options.observe, nginx.port, scratch.file("spans")?.into())?;
     let idle = memory(sonde.pid(), "VmRSS")?;
     let before = cpu(sonde.pid())?;
     let with = nginx.load(options.clients, options.seconds)?;
@@ -95,7 +97,7 @@ fn round(options: &Options, nginx: &Nginx, scratch: &Scratch) -> Result<Round> {
 
 /// Seconds from the start to the first span of a request made as soon as Sonde observes, and the CPU until then.
 fn first_span(options: &Options, nginx: &Nginx) -> Result<(f64, f64)> {
-    let mut sonde = Sonde::start(&options.sonde, nginx.port, &options.hooks, Stdio::piped())?;
+    let mut sonde = Sonde::start(&options.observe, nginx.port, Stdio::piped())?;
     let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, nginx.port))?;
     client.write_all(b"GET /first HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     client.read_to_end(&mut Vec::new())?;
@@ -114,7 +116,7 @@ fn first_span(options: &Options, nginx: &Nginx) -> Result<(f64, f64)> {
 
 /// Memory while many keep-alive connections are busy.
 fn many(options: &Options, nginx: &Nginx, scratch: &Scratch) -> Result<f64> {
-    let sonde = Sonde::start(&options.sonde, nginx.port, &options.hooks, scratch.file("spans")?.into())?;
+    let sonde = Sonde::start(&options.observe, nginx.port, scratch.file("spans")?.into())?;
     let mut wrk = nginx.wrk(MANY, 3).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     // By then all connections are open and none is closed yet.
     thread::sleep(Duration::from_secs(2));
@@ -129,8 +131,12 @@ fn parse(args: &[String]) -> Result<Options> {
         rounds: 5,
         seconds: 5,
         clients: 8,
-        hooks: "auto".to_owned(),
-        sonde: workspace::sonde(),
+        observe: Observe {
+            sonde: workspace::sonde(),
+            hooks: "auto".to_owned(),
+            output: "json".to_owned(),
+            both_ends: false,
+        },
         brief: false,
     };
     let mut args = args.iter();
@@ -140,8 +146,10 @@ fn parse(args: &[String]) -> Result<Options> {
             "--rounds" => options.rounds = value()?.parse()?,
             "--seconds" => options.seconds = value()?.parse()?,
             "--clients" => options.clients = value()?.parse()?,
-            "--hooks" => options.hooks.clone_from(value()?),
-            "--sonde" => options.sonde = value()?.into(),
+            "--hooks" => options.observe.hooks.clone_from(value()?),
+            "--sonde" => options.observe.sonde = value()?.into(),
+            "--output" => options.observe.output.clone_from(value()?),
+            "--both-ends" => options.observe.both_ends = true,
             "--brief" => options.brief = true,
             _ => bail!("usage: cargo xtask bench {}", super::COMMAND.usage),
         }

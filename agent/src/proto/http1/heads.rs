@@ -110,7 +110,7 @@ impl Http1 {
         self.half(direction).put_back(buffer);
     }
 
-    /// The connection ended inside a head: an exchange where the start line was seen whole.
+    /// The connection ended inside a response's head: an answer where the start line was seen whole.
     pub(super) fn broken_head(&mut self, direction: Direction, context: &mut Context<'_>) {
         if self.half(direction).state == State::Head {
             self.cut_head(direction, None, context);
@@ -246,7 +246,8 @@ impl Http1 {
             let (id, opening) = (kept.id, kept);
             let request = Message { first, last, body_size: None };
             let call = Call::Http1(call);
-            let exchange = Exchange { opening, request, response: None, failure: None, quality, call };
+            let exchange =
+                Exchange { opening, request, response: None, failure: None, failed: None, quality, call };
             self.outstanding.push(Open::new(Box::new(exchange), line.method));
             id
         });

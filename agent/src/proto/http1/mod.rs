@@ -24,7 +24,7 @@ use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Direction, Nanos, Segment};
-use crate::proto::parser::{Context, Ending, Verdict};
+use crate::proto::parser::{Context, Ending, Onset, Verdict};
 use crate::proto::{CapturedHeader, Failure, Quality};
 use sonde_abi::sniff::Start;
 
@@ -79,13 +79,13 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// `fresh`: the connection is seen from its first byte on.
     #[must_use]
-    pub(super) fn new(fresh: bool) -> Self {
+    pub(super) fn new(onset: Onset) -> Self {
+        let fresh = onset == Onset::FirstByte;
         Self {
             halves: [Half::new(fresh), Half::new(fresh)],
             requests: None,
-            outstanding: Outstanding::new(fresh),
+            outstanding: Outstanding::new(onset),
             repeated: Repeated::default(),
             looks: 0,
             last: None,
@@ -136,7 +136,7 @@ impl Http1 {
         match self.half(direction).state {
             State::Head if responses == Some(direction) => self.broken_head(direction, context),
             State::Body(Body::Close) if responses == Some(direction) => self.complete(direction, context),
-            State::Body(body) if body.is_open_ended() => self.complete(direction, context),
+            State::Body(body) if body.may_be_over() => self.complete(direction, context),
             _ => {}
         }
         if responses == Some(direction) {
@@ -158,17 +158,16 @@ impl Http1 {
                 _ => context.identity.is_unix(),
             },
             Some(State::Body(body)) => {
-                body.is_open_ended() && matches!(ending, Ending::Closed | Ending::Replaced)
+                body.may_be_over() && matches!(ending, Ending::Closed | Ending::Replaced)
             }
             _ => false,
         };
         if let Some(responses) = responses.filter(|_| by_close) {
             self.complete(responses, context);
         }
-        if ending != Ending::Stopped {
-            let requests = self.requests.unwrap_or(Direction::Write);
-            self.broken_head(requests, context);
-            self.broken_head(requests.opposite(), context);
+        // What there is of a request's head was never a request: nobody can have answered it.
+        if let Some(responses) = responses.filter(|_| ending != Ending::Stopped) {
+            self.broken_head(responses, context);
         }
         let failure = match ending {
             Ending::Closed | Ending::Replaced => Some(Failure::Closed),

@@ -46,6 +46,7 @@ fn exchange(role: Role, call: HttpCall) -> Exchange {
         request: Message { first: stamp, last: stamp, body_size: Some(0) },
         response: Some(Message { first: stamp, last: stamp, body_size: Some(12) }),
         failure: None,
+        failed: None,
         quality: None,
         call: Call::Http1(call),
     }

@@ -137,6 +137,9 @@ impl Correlator {
             }
             return self.link_to_server(id, server, false);
         }
+        if !self.config.processes {
+            return self.link(id, Link::Root, false);
+        }
         let thread = match process.scheduling {
             Scheduling::RunToCompletion => self.candidate(process, id, begin),
             // A connection may be opened for one request and used for another: both must speak for the same.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::doubt::PutOff;
 use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent};
 use crate::conn::{Nanos, Role};
-use crate::proto::ExchangeId;
+use crate::proto::{ExchangeId, Quality};
 use crate::span::context::TraceContext;
 use crate::span::join::TOLERANCE;
 use crate::span::parent::{Evidence, LOSS_SHADOW, Served, Verdict};
@@ -397,7 +397,7 @@ fn times(node: &Node, exchange: &crate::proto::Exchange) -> (Nanos, Nanos) {
     let answered = exchange.response.is_some();
     let last = exchange.response.map_or(exchange.request.last.time, |response| response.last.time);
     // What broke off lasted until that was noticed, unless bytes are missing that would say so.
-    let broken = node.end.filter(|_| node.failed && exchange.quality.is_none());
+    let broken = node.end.filter(|_| node.failed && matches!(exchange.quality, None | Some(Quality::Joined)));
     let last = broken.map_or(last, |end| end.time.max(last));
     let (start, end) = match node.role {
         Role::Client => {

@@ -142,6 +142,7 @@ impl End {
             request: message(0, 1),
             response: self.failure.is_none().then(|| message(2, 3)),
             failure: self.failure,
+            failed: self.failure.map(|_| self.times[3]),
             quality: self.quality,
             call: Call::Http1(call),
         };
