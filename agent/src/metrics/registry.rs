@@ -63,7 +63,7 @@ pub struct MetricLimits {
 
 impl Default for MetricLimits {
     fn default() -> Self {
-        Self { series: 2_000, all_series: 20_000, processes: 1_024, idle: 15 * 60 * 1_000_000_000 }
+        Self { series: 2_000, all_series: 10_000, processes: 1_024, idle: 15 * 60 * 1_000_000_000 }
     }
 }
 

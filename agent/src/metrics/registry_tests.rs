@@ -358,7 +358,13 @@ fn fifty_thousand_routes_of_a_thousand_services_are_capped_and_counted() {
         pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
     };
     let before = resident();
-    let mut registry = registry(MetricLimits::default());
+    let config = RegistryConfig {
+        streams: vec![STREAMS[0]],
+        readers: vec![Reader { stream: 0, exemplars_once: true }],
+        exemplars: ExemplarFilter::TraceBased,
+        limits: MetricLimits::default(),
+    };
+    let mut registry = Registry::new(&config, resource("others"));
     let resources: Vec<_> = (0..1_000).map(|n| resource(&format!("shop-{n}"))).collect();
     let mut calls = 0;
     for n in 0..100_000_u32 {
@@ -375,10 +381,10 @@ fn fifty_thousand_routes_of_a_thousand_services_are_capped_and_counted() {
         calls += 1;
     }
     let limits = MetricLimits::default();
+    println!("{} series of three metrics each, {} KiB", limits.all_series, resident() - before);
     assert_eq!(registry.size(), (1_000, limits.all_series));
     let all = collect(&mut registry, 0, SECOND);
     let points = explicit(&all, DURATION);
     assert_eq!(points.iter().map(|point| point.count).sum::<u64>(), calls);
     assert!(points.len() <= limits.all_series + 1_000);
-    println!("{} series of four streams each, {} KiB", limits.all_series, resident() - before);
 }

@@ -254,6 +254,20 @@ impl Probes {
         let there = made.saturating_sub(self.counter(KernelCounter::StatesEnded));
         let evicted = there.saturating_sub(u64::from(limits::CONNECTIONS));
         counters.set_lost(Lost::KernelStateEvicted, evicted.max(counters.lost(Lost::KernelStateEvicted)));
+        counters.set_programs(self.attached.iter().map(|attached| self.state(attached)).collect());
+    }
+
+    /// How a program fares. The kernel measures that only where `kernel.bpf_stats_enabled` is set.
+    fn state(&self, attached: &Attached) -> ProgramState {
+        let program = self.programs.program(attached.program);
+        let info = program.and_then(|program| program.info().ok());
+        let (run_time, runs) = info.map_or_else(Default::default, |info| (info.run_time(), info.run_count()));
+        ProgramState {
+            name: attached.program.to_owned(),
+            attached: attached.failure.is_none(),
+            run_nanos: u64::try_from(run_time.as_nanos()).unwrap_or(u64::MAX),
+            runs,
+        }
     }
 
     /// Takes over how the programs fare.

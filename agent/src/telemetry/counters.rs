@@ -175,7 +175,7 @@ impl Delivery {
 
 /// A program of the kernel side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub struct ProgramState {
     /// Its name.
     pub name: String,
     /// It runs; else it could not be attached.
@@ -201,7 +201,7 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// The kernel programs are attached and the ring is read.
     pub observing: AtomicBool,
-    programs: Mutex<Vec<Program>>,
+    programs: Mutex<Vec<ProgramState>>,
     lost: [AtomicU64; Lost::ALL.len()],
     deliveries: [[AtomicU64; Delivery::ALL.len()]; Signal::ALL.len()],
 }
@@ -245,13 +245,13 @@ impl Counters {
     }
 
     /// Sets what is known of the kernel programs.
-    pub fn set_programs(&self, programs: Vec<Program>) {
+    pub fn set_programs(&self, programs: Vec<ProgramState>) {
         *self.programs.lock().unwrap_or_else(PoisonError::into_inner) = programs;
     }
 
     /// What is known of the kernel programs.
     #[must_use]
-    pub fn programs(&self) -> Vec<Program> {
+    pub fn programs(&self) -> Vec<ProgramState> {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -4,6 +4,6 @@ mod counters;
 mod own;
 mod summary;
 
-pub use counters::{Counters, Delivery, Lost, Program, Signal};
+pub use counters::{Counters, Delivery, Lost, ProgramState, Signal};
 pub use own::Own;
 pub use summary::Summary;

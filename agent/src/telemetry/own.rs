@@ -219,7 +219,7 @@ impl Own {
 mod tests {
     use super::*;
     use crate::span::AttributeValue;
-    use crate::telemetry::Program;
+    use crate::telemetry::ProgramState;
 
     fn own() -> (Own, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
@@ -244,7 +244,7 @@ mod tests {
         Counters::add(&counters.records, 12);
         counters.lose(Lost::RingFull, 3);
         counters.deliver(Signal::Metrics, Delivery::Refused, 4);
-        let programs = ["sock_send_length", "sys_exit"].map(|name| Program {
+        let programs = ["sock_send_length", "sys_exit"].map(|name| ProgramState {
             name: name.to_owned(),
             attached: name == "sys_exit",
             run_nanos: 500_000_000,

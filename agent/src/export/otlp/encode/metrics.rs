@@ -243,7 +243,7 @@ mod tests {
             range: Some((0.25, 0.75)),
             bounds: vec![0.5],
             buckets: vec![1, 2],
-            exemplars: exemplars.clone(),
+            exemplars,
         };
         let exponential = ExponentialPoint {
             labels: Arc::clone(&labels),
