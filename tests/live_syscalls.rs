@@ -7,39 +7,12 @@ use sonde_tests::compare::Report;
 use sonde_tests::processes::{free_port, output};
 use sonde_tests::{Call, Kind, Run, apps, gate};
 
-/// Ways that are not seen right yet, by hook family and kind of socket.
-fn open(hooks: &str, family: &str) -> &'static [&'static str] {
-    match (hooks, family) {
-        ("lengths", "unix") => {
-            &["sendmmsg/recv", "send/recvmmsg", "fork/recv", "passed/recv", "send/splice", "send/nonblocking"]
-        }
-        ("lengths", _) => &["sendmmsg/recv", "send/recvmmsg", "send/splice"],
-        (_, "unix") => &[
-            "sendmmsg/recv",
-            "send/recvmmsg",
-            "dup/recv",
-            "fork/recv",
-            "passed/recv",
-            "send/splice",
-            "send/nonblocking",
-        ],
-        _ => &["sendmmsg/recv", "send/recvmmsg", "send/peek", "sendfile/recv"],
-    }
-}
+/// How many ways syscalls.py has.
+const WAYS: usize = 24;
 
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn ways_to_move_bytes() {
-    ways(open);
-}
-
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn open_every_way_to_move_bytes() {
-    ways(|_, _| &[]);
-}
-
-fn ways(without: fn(&str, &str) -> &'static [&'static str]) {
     let _gate = gate::enter();
     let folder = tempfile::TempDir::new().expect("folder");
     // A program of its own, so that no other Python on this machine is observed.
@@ -57,17 +30,20 @@ fn ways(without: fn(&str, &str) -> &'static [&'static str]) {
                 Run::ports(&[port])
             };
             let agent = run.hooks(&hooks).start();
+            // Some machines let nobody attach to the ends of kernel functions, which `lengths` needs to see splices.
+            let splices = !agent.said.iter().any(|line| line.contains("spliced_"));
+            let without: &[&str] = if family == "unix" && !splices { &["send/splice"] } else { &[] };
             let mut command = Command::new(&python);
             command
                 .env("PYTHONHOME", "/usr")
                 .arg(apps::sources().join("python/syscalls.py"))
                 .args([family, &address])
-                .args(without(&hooks, family));
+                .args(without);
             let calls: Vec<Call> = output("syscalls.py", &mut command, "")
                 .lines()
                 .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
                 .collect();
-            assert_eq!(calls.len(), 22 - without(&hooks, family).len(), "{family}: every way was gone");
+            assert_eq!(calls.len(), WAYS - without.len(), "{family}: every way was gone");
             let mut finished = agent.finish();
             for span in &mut finished.spans {
                 if family == "unix" {
@@ -77,9 +53,13 @@ fn ways(without: fn(&str, &str) -> &'static [&'static str]) {
                     span.attributes.insert("client.address".into(), "a path".into());
                     span.attributes.insert("server.port".into(), "0".into());
                 }
+                if !splices && span.path().starts_with("/send/splice/") {
+                    // The end of the body went by unseen: all that is not known is when.
+                    assert_eq!(span.attributes.remove("sonde.quality").as_deref(), Some("gap"));
+                }
             }
             let port = if family == "unix" { 0 } else { port };
-            let what = format!("{family} ({hooks})");
+            let what = format!("{family} ({hooks}{})", if splices { "" } else { ", splices unseen" });
             let spans: Vec<_> = finished.spans.iter().collect();
             report.compare(&what, Kind::Client, port, &calls, &spans);
             report.compare(&what, Kind::Server, port, &calls, &spans);

@@ -78,4 +78,6 @@ pub enum ProcessState {
     Excluded = 2,
     /// Sent to the agent, which has not decided yet.
     Pending = 3,
+    /// Forked by a process that is sent, and not seen since: as unknown, and the agent has been told its parent.
+    Forked = 4,
 }

@@ -34,6 +34,10 @@ pub const LOOKS: u16 = 64;
 /// Buffers of a vectored call that are read for payload. Bytes in later ones count and are not copied.
 pub const IOVECS: usize = 8;
 
+/// Messages of one sendmmsg or recvmmsg that `syscalls` looks at by themselves; the last stands for all that follow, as a
+/// length. The kernel lets a program call itself 32 times.
+pub const MESSAGES_PER_CALL: u64 = 16;
+
 /// Connections with state in the hash of the `syscalls` family (`lengths` keeps it in socket storage, bounded by the
 /// sockets themselves). At the limit the least recently used entry goes; its connection is then joined anew.
 pub const CONNECTIONS: u32 = 65_536;

@@ -68,17 +68,17 @@ pub mod flags {
     pub const CONTINUES: u16 = 8;
     /// The call's buffer could not be read (no user buffer, or a fault).
     pub const NO_BUFFER: u16 = 16;
-    /// The kernel side gave up copying this head at its limit.
-    pub const HEAD_TOO_LONG: u16 = 32;
     /// `tail` holds the last eight bytes of the chunk.
     pub const TAIL: u16 = 64;
     /// End of stream: a read returned 0.
     pub const END: u16 = 128;
+    /// Beside [`NEW_PROCESS`]: forked by the process that a [`super::LifeEvent::Forked`] named, and no other program since.
+    pub const FORKED: u16 = 256;
 }
 
 /// What one call moved in one direction of one connection; `captured` payload bytes follow, the first of the chunk.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkHeader {
     /// [`RecordKind::Chunk`].
     pub kind: u8,
@@ -138,11 +138,14 @@ pub enum LifeEvent {
     Closed = 3,
     /// `length` bytes of the unix socket's path follow ('@' stands for the zero byte of an abstract name).
     UnixName = 4,
+    /// No connection's event: the process `first_peer` forked the process `tgid`. Sent for processes that are sent
+    /// themselves, since the child may be gone before anybody looks at it.
+    Forked = 5,
 }
 
 /// A connection's event; for [`LifeEvent::UnixName`] `length` bytes follow.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LifeHeader {
     /// [`RecordKind::Life`].
     pub kind: u8,
@@ -265,6 +268,7 @@ impl LifeHeader {
             2 => Some(LifeEvent::Finished),
             3 => Some(LifeEvent::Closed),
             4 => Some(LifeEvent::UnixName),
+            5 => Some(LifeEvent::Forked),
             _ => None,
         }
     }

@@ -49,6 +49,8 @@ pub struct Offsets {
     pub skc_state: u32,
     /// `sock_common.skc_num` (own port, host order)
     pub skc_num: u32,
+    /// `inet_sock.inet_sport` (own port, network order; stays when `skc_num` is given back)
+    pub inet_sport: u32,
     /// `sock_common.skc_dport` (peer's port, network order)
     pub skc_dport: u32,
     /// `sock_common.skc_daddr`
@@ -107,6 +109,7 @@ impl Offsets {
         skc_family: ABSENT,
         skc_state: ABSENT,
         skc_num: ABSENT,
+        inet_sport: ABSENT,
         skc_dport: ABSENT,
         skc_daddr: ABSENT,
         skc_rcv_saddr: ABSENT,
@@ -164,9 +167,16 @@ pub enum KernelCounter {
     NoBuffer = 5,
     /// Connections left alone for good after a bounded look.
     LeftAlone = 6,
+    /// Calls of which a buffer past the [`crate::limits::IOVECS`]th would have been worth reading.
+    FarBuffer = 7,
+    /// States made in the hash of the `syscalls` family. Nobody tells what its limit pushes out: what was made and neither
+    /// ended nor has room was.
+    StatesMade = 8,
+    /// States removed from it since their socket was closed.
+    StatesEnded = 9,
 }
 
 impl KernelCounter {
     /// How many counters there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 10;
 }

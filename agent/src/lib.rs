@@ -19,3 +19,4 @@ pub mod proto;
 pub mod replay;
 pub mod span;
 pub mod telemetry;
+pub mod web;

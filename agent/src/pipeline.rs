@@ -1,10 +1,11 @@
 //! The way of a byte, from a record to a span with its resource. One thread runs it, live or in a replay; what it does
 //! depends on the records, the processes it was told and the ticks alone.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use sonde_abi::{Record, record};
+use sonde_abi::{LifeEvent, Record, record};
 
 use crate::capture::{Perspective, Views};
 use crate::config::{PortSet, Targets};
@@ -33,7 +34,7 @@ pub struct Pipeline {
     /// The records are of a capture: they know ends of connections instead of processes.
     views: Option<Views>,
     counters: Arc<Counters>,
-    rechecks: VecDeque<(Nanos, u32)>,
+    rechecks: Rechecks,
     /// Processes about which something else was found out since the last [`Pipeline::recheck`].
     changed: Vec<Arc<Process>>,
     events: Vec<Event>,
@@ -62,7 +63,7 @@ impl Pipeline {
             clock,
             views: None,
             counters,
-            rechecks: VecDeque::new(),
+            rechecks: Rechecks::default(),
             changed: Vec::new(),
             events: Vec::new(),
             finished: Vec::new(),
@@ -100,20 +101,29 @@ impl Pipeline {
     /// Finds out what the process of a record is, where it is not known or may have become another one. Returns it then.
     /// Live runs only: a replay is told.
     pub fn meet(&mut self, record: &Record<'_>) -> Option<Arc<Process>> {
-        let Record::Chunk(header, _) = record else { return None };
+        let header = match record {
+            Record::Chunk(header, _) => header,
+            Record::Life(header, _) => {
+                if header.event() == Some(LifeEvent::Forked) {
+                    self.processes.forked(header.tgid, header.first_peer, header.time_ns);
+                }
+                return None;
+            }
+        };
         let announced = header.flags & record::flags::NEW_PROCESS != 0;
         let before = self.processes.known(header.tgid).cloned();
         if before.is_some() && !announced {
             return None;
         }
-        let process = self.processes.identify(header.tgid);
-        if !before.is_some_and(|before| Arc::ptr_eq(&before, &process)) {
+        let process = if header.flags & record::flags::FORKED == 0 {
+            self.processes.identify(header.tgid)
+        } else {
+            self.processes.identify_forked(header.tgid)
+        };
+        if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
+            self.succeed(before.as_deref(), &process);
             self.correlator.scheduling(header.tgid, process.scheduling);
-            for delay in RECHECKS {
-                if self.rechecks.len() < RECHECKS_WAITING {
-                    self.rechecks.push_back((header.time_ns + delay, header.tgid));
-                }
-            }
+            self.rechecks.add(header.time_ns, header.tgid);
         }
         Some(process)
     }
@@ -130,8 +140,17 @@ impl Pipeline {
 
     /// Takes a process as a recording describes it.
     pub fn adopt(&mut self, process: Process) {
+        let before = self.processes.known(process.id.tgid).cloned();
+        self.succeed(before.as_deref(), &process);
         self.correlator.scheduling(process.id.tgid, process.scheduling);
         self.processes.adopt(Arc::new(process));
+    }
+
+    /// What was learnt of a process says nothing of the one that has its id now, or of the program that replaced it.
+    fn succeed(&mut self, before: Option<&Process>, now: &Process) {
+        if before.is_some_and(|before| before.id != now.id || before.exe != now.exe) {
+            self.correlator.process_ended(now.id.tgid);
+        }
     }
 
     /// Sets the clock that spans are dated with.
@@ -162,12 +181,7 @@ impl Pipeline {
     /// Looks again at processes whose time has come; those that turn out otherwise are returned.
     pub fn recheck(&mut self, now: Nanos) -> Vec<Arc<Process>> {
         let mut changed = std::mem::take(&mut self.changed);
-        // Not in order of time, but each at its time or a little later, which is all that is wanted.
-        while let Some((due, tgid)) = self.rechecks.front().copied() {
-            if due > now {
-                break;
-            }
-            self.rechecks.pop_front();
+        while let Some(tgid) = self.rechecks.due(now) {
             if let Some(process) = self.processes.recheck(tgid) {
                 self.correlator.scheduling(tgid, process.scheduling);
                 changed.push(process);
@@ -224,8 +238,57 @@ impl Pipeline {
     }
 }
 
+/// Whom to look at again and when, the earliest first.
+#[derive(Debug, Default)]
+struct Rechecks(BinaryHeap<Reverse<(Nanos, u32)>>);
+
+impl Rechecks {
+    /// A process was first seen at this time.
+    fn add(&mut self, seen: Nanos, tgid: u32) {
+        for delay in RECHECKS {
+            if self.0.len() < RECHECKS_WAITING {
+                self.0.push(Reverse((seen.saturating_add(delay), tgid)));
+            }
+        }
+    }
+
+    /// The next one whose time has come.
+    fn due(&mut self, now: Nanos) -> Option<u32> {
+        self.0.peek().filter(|Reverse((due, _))| *due <= now)?;
+        self.0.pop().map(|Reverse((_, tgid))| tgid)
+    }
+}
+
 /// A backend on this node serves Sonde's exports: spans of that would be exported in turn, without end.
 fn is_own_export(finished: &Finished) -> bool {
     let Call::Http1(call) = &finished.exchange.call;
     finished.exchange.opening.role == Role::Server && call.user_agent.as_deref() == Some(export::USER_AGENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn each_look_has_its_time() {
+        let mut rechecks = Rechecks::default();
+        rechecks.add(0, 1);
+        rechecks.add(2 * SECOND, 2);
+        let mut looks = Vec::new();
+        for second in 0..40 {
+            while let Some(tgid) = rechecks.due(second * SECOND) {
+                looks.push((second, tgid));
+            }
+        }
+        assert_eq!(looks, [(1, 1), (3, 2), (5, 1), (7, 2), (30, 1), (32, 2)]);
+    }
+
+    #[test]
+    fn looks_are_bounded() {
+        let mut rechecks = Rechecks::default();
+        (0..20_000).for_each(|tgid| rechecks.add(0, tgid));
+        assert_eq!(rechecks.0.len(), RECHECKS_WAITING);
+    }
 }

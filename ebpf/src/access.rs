@@ -1,6 +1,6 @@
 //! Two ways to read kernel memory: loads that the verifier checks by type, and probe reads.
 
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
 };
@@ -115,7 +115,9 @@ impl Access for Walked {
         if let Some(state) = CONNS.get_ptr_mut(&key) {
             return Some(state);
         }
-        let _ = CONNS.insert(&key, &ConnState::default(), 0);
+        if CONNS.insert(&key, &ConnState::default(), u64::from(BPF_NOEXIST)).is_ok() {
+            count(KernelCounter::StatesMade);
+        }
         let state = CONNS.get_ptr_mut(&key);
         if state.is_none() {
             count(KernelCounter::StateFull);
@@ -144,6 +146,16 @@ pub unsafe fn probe<T: Copy + Default>(from: Kernel) -> T {
     }
     // SAFETY: filled by the helper, and every `T` used is an integer or an array of integers.
     unsafe { value.assume_init() }
+}
+
+/// Zero, of which the verifier knows nothing: numbers that are combined with it become unknown to it, and paths that differ
+/// in nothing else become one. `unknown` is any number that it knows nothing of.
+#[inline(always)]
+pub fn nothing(unknown: u64) -> u64 {
+    let mut same = unknown;
+    // SAFETY: changes nothing; a real move, as in `bounded`.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) same, options(nomem, nostack, preserves_flags)) };
+    unknown ^ same
 }
 
 /// Keeps a length below its bound where the verifier can see it. The compiler, which knows the bound already, would drop a

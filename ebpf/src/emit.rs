@@ -36,6 +36,8 @@ pub struct Moved {
     pub direction: Direction,
     /// How many bytes; 0 for the end of the stream.
     pub length: u32,
+    /// Bytes that the same call moved after these.
+    pub behind: u32,
     /// Where they are in the process.
     pub source: Source,
 }
@@ -92,8 +94,10 @@ pub fn moved<A: Access>(call: &Moved) -> Option<()> {
     }
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let place =
-        socket.place::<A>(state, &Extent { direction: call.direction, length: call.length, time_ns })?;
+    // Zero but for a call of several messages, and not known to the verifier to be: one path.
+    let behind = hidden(state, u64::from(call.behind)) as u32;
+    let extent = Extent { direction: call.direction, length: call.length, behind, time_ns };
+    let place = socket.place::<A>(state, &extent)?;
     let mut call = Call {
         state,
         socket,

@@ -21,7 +21,9 @@ use crate::conn::Socket;
 use crate::maps::{CONNS, RING, count, offset};
 use crate::processes::{self, Verdict};
 
+const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
+const TCP_SYN_RECV: i32 = 3;
 const TCP_FIN_WAIT1: i32 = 4;
 const TCP_CLOSE: i32 = 7;
 const TCP_LAST_ACK: i32 = 9;
@@ -41,8 +43,13 @@ pub fn set_state_walked(ctx: BtfTracePointContext) -> i32 {
     let sock: Kernel = ctx.arg(0);
     let new_state = ctx.arg(2);
     let _ = set_state::<Walked>(sock, new_state);
-    if new_state == TCP_CLOSE {
-        let _ = CONNS.remove(&(sock as u64));
+    // A process that still reads or writes a closed socket makes its state anew, which must not become that of the next
+    // socket at this address. The end that calls connect begins with a state of its own.
+    let accepted = new_state == TCP_ESTABLISHED && ctx.arg::<i32>(1) == TCP_SYN_RECV;
+    if new_state == TCP_CLOSE || accepted {
+        if CONNS.remove(&(sock as u64)).is_ok() {
+            count(KernelCounter::StatesEnded);
+        }
     }
     0
 }
@@ -106,6 +113,26 @@ fn opened(sock: Kernel, state: &ConnState) {
         ..life(sock, state)
     };
     output(&header, LifeHeader::LEN as u64);
+}
+
+/// Tells that a process has forked another one.
+#[inline(always)]
+pub fn forked(child: u32, parent: u32) -> Option<()> {
+    // SAFETY: a helper without arguments.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let header = LifeHeader {
+        kind: RecordKind::Life as u8,
+        event: LifeEvent::Forked as u8,
+        error: 0,
+        length: 0,
+        time_ns,
+        sock: 0,
+        first_local: 0,
+        first_peer: parent,
+        tgid: child,
+        tid: child,
+    };
+    output(&header, LifeHeader::LEN as u64)
 }
 
 /// Bytes of the record that carries a unix socket's name.

@@ -11,6 +11,7 @@ mod head;
 mod lengths;
 mod lifetime;
 mod maps;
+mod messages;
 mod processes;
 mod syscalls;
 mod user;

@@ -1,11 +1,13 @@
 //! Maps and read-only settings that the agent shares with the programs.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use sonde_abi::limits::{CONNECTIONS, RING_BYTES};
 use sonde_abi::settings::{KernelCounter, Offsets, Selection};
 use sonde_abi::{ConnState, ProcessState};
+
+use crate::messages::Cursor;
 
 /// Every record to the agent.
 #[btf_map]
@@ -34,6 +36,14 @@ pub static SOCKETS: SkStorage<ConnState> = SkStorage::new();
 /// State of sockets that were found by walking from a descriptor, by address.
 #[btf_map]
 pub static CONNS: LruHashMap<u64, ConnState, { CONNECTIONS as usize }> = LruHashMap::new();
+
+/// How far threads have come in calls that move several messages.
+#[btf_map]
+pub static CURSORS: LruHashMap<u32, Cursor, 1024> = LruHashMap::new();
+
+/// The program of `sys_exit` itself, which calls itself for each message.
+#[btf_map]
+pub static NEXT_MESSAGE: ProgramArray<1> = ProgramArray::new();
 
 /// Where this kernel keeps what the programs read. Overridden and frozen before loading.
 #[unsafe(no_mangle)]
@@ -74,8 +84,8 @@ pub mod offsets {
         };
     }
     accessors! {
-        task_files files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
-        sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num skc_dport skc_daddr skc_rcv_saddr
+        task_files task_tgid task_pid files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
+        sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num inet_sport skc_dport skc_daddr skc_rcv_saddr
         skc_v6_daddr skc_v6_rcv_saddr tcp_bytes_acked tcp_bytes_received tcp_snd_una tcp_write_seq tcp_rcv_nxt
         tcp_copied_seq tcp_mstamp unix_peer unix_addr unix_addr_len unix_addr_name
     }
@@ -105,6 +115,27 @@ pub fn count(counter: KernelCounter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: a slot of this processor. A program that interrupts this one may lose an increment of it at worst.
         unsafe { *value += 1 };
+    }
+    #[cfg(feature = "log")]
+    if !matches!(counter, KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded) {
+        log(counter);
+    }
+}
+
+/// Says what was lost. Each event by itself, which no production node could bear: for those who look for a cause. A
+/// function of its own: the stack of its callers has no room for it.
+#[cfg(feature = "log")]
+#[inline(never)]
+fn log(counter: KernelCounter) {
+    match counter {
+        KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded => {}
+        KernelCounter::RingFull => aya_log_ebpf::debug!(&(), "ring full: a record is lost"),
+        KernelCounter::UserFault => aya_log_ebpf::debug!(&(), "memory is not there: sent without payload"),
+        KernelCounter::StateFull => aya_log_ebpf::debug!(&(), "no room for a socket's state: not observed"),
+        KernelCounter::HeadTooLong => aya_log_ebpf::debug!(&(), "head too long: cut off"),
+        KernelCounter::NoBuffer => aya_log_ebpf::debug!(&(), "no buffer to be seen: sent without payload"),
+        KernelCounter::LeftAlone => aya_log_ebpf::debug!(&(), "not HTTP: left alone from here on"),
+        KernelCounter::FarBuffer => aya_log_ebpf::debug!(&(), "too many buffers: the rest without payload"),
     }
 }
 

@@ -3,9 +3,15 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use sonde_abi::settings::ABSENT;
 use sonde_abi::{ProcessState, record::flags};
 
-use crate::maps;
+use crate::access::{Access, Kernel, Typed};
+use crate::lifetime;
+use crate::maps::{self, offset};
+
+/// What the byte of a process holds that was forked by one that is sent, until its first chunk.
+const FORKED: u8 = ProcessState::Forked as u8;
 
 /// What the process filter says of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,18 +39,52 @@ pub fn judge(tgid: u32) -> Verdict {
     Verdict::Send
 }
 
-/// The flag of the first chunk of a process that the agent does not know; 0 for any other.
+/// The flags of the first chunk of a process that the agent does not know; 0 for any other.
 #[inline(always)]
 pub fn announce(tgid: u32) -> u16 {
     let Some(byte) = maps::process(tgid) else { return 0 };
     // SAFETY: as above. Two threads may both announce: the agent looks once more, no harm.
     unsafe {
-        if byte.read_volatile() != maps::UNKNOWN {
+        let state = byte.read_volatile();
+        if state != maps::UNKNOWN && state != FORKED {
             return 0;
         }
         byte.write_volatile(ProcessState::Pending as u8);
+        flags::NEW_PROCESS | if state == FORKED { flags::FORKED } else { 0 }
     }
-    flags::NEW_PROCESS
+}
+
+/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: a child of a process that is sent may be
+/// gone before anybody can look at it, so its parent is told beforehand.
+#[btf_tracepoint(function = "sched_process_fork")]
+#[inline(always)]
+pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
+    let _ = forked(ctx.arg(1));
+    0
+}
+
+#[inline(always)]
+fn forked(child: Kernel) -> Option<()> {
+    if offset!(task_tgid) == ABSENT || offset!(task_pid) == ABSENT {
+        return None;
+    }
+    // SAFETY: members of `struct task_struct`.
+    let (child, thread) = unsafe {
+        (Typed::load::<u32>(child, offset!(task_tgid)), Typed::load::<u32>(child, offset!(task_pid)))
+    };
+    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if child != thread || parent == maps::own_tgid() {
+        return None;
+    }
+    // SAFETY: as above.
+    let state = unsafe { maps::process(parent)?.read_volatile() };
+    // Where ports select, any process may have a connection that counts.
+    if state == maps::UNKNOWN || (state == ProcessState::Excluded as u8 && !maps::by_port()) {
+        return None;
+    }
+    // SAFETY: as above; the child does not run yet.
+    unsafe { maps::process(child)?.write_volatile(FORKED) };
+    lifetime::forked(child, parent)
 }
 
 /// The id is free again once its leader is gone.

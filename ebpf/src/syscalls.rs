@@ -8,35 +8,58 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use core::hint::cold_path;
 use core::ptr;
 use sonde_abi::Direction;
 
-use crate::access::{Kernel, Walked, probe};
+use crate::access::{self, Kernel, Walked, probe};
 use crate::emit::{Moved, moved};
 use crate::maps::offset;
+use crate::messages::{self, Vector};
 use crate::processes::{self, Verdict};
 use crate::user::{self, Source};
 
-/// System call numbers of x86-64. Those below 64 are told apart by bit masks: a number that stays unknown to the verifier is
-/// one path through the program, each comparison with a constant is another.
+/// System calls of x86-64, each as one bit of a mask: a number that stays unknown to the verifier is one path through the
+/// program, each comparison with a constant is another. Calls below 64 have the bit of their number.
 mod nr {
-    pub const READ: u64 = 0;
-    pub const WRITE: u64 = 1;
-    pub const READV: u64 = 19;
-    pub const WRITEV: u64 = 20;
-    pub const SENDFILE: u64 = 40;
-    pub const SENDTO: u64 = 44;
-    pub const RECVFROM: u64 = 45;
-    pub const SENDMSG: u64 = 46;
-    pub const RECVMSG: u64 = 47;
-    pub const SPLICE: u64 = 275;
+    pub const READ: u64 = 1 << 0;
+    pub const WRITE: u64 = 1 << 1;
+    pub const READV: u64 = 1 << 19;
+    pub const WRITEV: u64 = 1 << 20;
+    pub const SENDFILE: u64 = 1 << 40;
+    pub const SENDTO: u64 = 1 << 44;
+    pub const RECVFROM: u64 = 1 << 45;
+    pub const SENDMSG: u64 = 1 << 46;
+    pub const RECVMSG: u64 = 1 << 47;
+    /// 275; its bit belongs to none of the calls above.
+    pub const SPLICE: u64 = 1 << 62;
+    /// recvmmsg (299) and sendmmsg (307): set beside the bit of the call for one message.
+    pub const SEVERAL: u64 = 1 << 63;
 
-    pub const READS: u64 = 1 << READ | 1 << READV | 1 << RECVFROM | 1 << RECVMSG;
-    pub const WRITES: u64 = 1 << WRITE | 1 << WRITEV | 1 << SENDFILE | 1 << SENDTO | 1 << SENDMSG;
-    pub const VECTORED: u64 = 1 << READV | 1 << WRITEV;
+    pub const READS: u64 = READ | READV | RECVFROM | RECVMSG;
+    pub const WRITES: u64 = WRITE | WRITEV | SENDFILE | SENDTO | SENDMSG;
+    pub const VECTORED: u64 = READV | WRITEV;
     /// Of these the second argument is a buffer or a vector.
-    pub const BUFFERED: u64 = 1 << READ | 1 << WRITE | 1 << SENDTO | 1 << RECVFROM | VECTORED;
-    pub const MESSAGES: u64 = 1 << SENDMSG | 1 << RECVMSG;
+    pub const BUFFERED: u64 = READ | WRITE | SENDTO | RECVFROM | VECTORED;
+    pub const MESSAGES: u64 = SENDMSG | RECVMSG;
+
+    /// The bits of a call, 0 for those that move no bytes of a socket.
+    #[inline(always)]
+    pub fn bits(number: u64) -> u64 {
+        let bit = 1 << (number & 63);
+        let moved = |from: u64, to: u64| bit >> from << to & 1 << to;
+        match number >> 6 {
+            0 => bit & (READS | WRITES),
+            // splice, recvmmsg, sendmmsg
+            4 => {
+                let several = moved(299 & 63, 63) | moved(307 & 63, 63);
+                moved(275 & 63, 62) | moved(299 & 63, 47) | moved(307 & 63, 46) | several
+            }
+            // preadv2, pwritev2: the arguments of readv and writev, and an offset that a socket has none of
+            5 => moved(327 & 63, 19) | moved(328 & 63, 20),
+            _ => 0,
+        }
+    }
 }
 
 const MSG_OOB: i32 = 0x1;
@@ -48,8 +71,10 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 pub const NOT_CONSUMED: i32 = MSG_OOB | MSG_PEEK | MSG_ERRQUEUE;
 
 /// The registers of a system call.
+#[derive(Clone, Copy)]
 pub struct Registers {
-    nr: u64,
+    /// [`nr::bits`].
+    call: u64,
     first: u64,
     second: u64,
     third: u64,
@@ -65,20 +90,20 @@ impl Registers {
         unsafe {
             let at = |offset: usize| ptr::read_volatile(registers.add(offset).cast::<u64>());
             let nr = if at(136) & 0xffff == USER_CS { at(120) } else { u64::MAX };
-            Self { nr, first: at(112), second: at(104), third: at(96), fourth: at(56) }
+            Self { call: nr::bits(nr), first: at(112), second: at(104), third: at(96), fourth: at(56) }
         }
     }
 
-    /// The call as one bit of a mask, 0 for numbers that have none.
+    /// The array of messages and its length, where the call takes several.
     #[inline(always)]
-    fn bit(&self) -> u64 {
-        if self.nr < 64 { 1 << self.nr } else { 0 }
+    pub fn several(&self) -> Option<Vector> {
+        (self.call & nr::SEVERAL != 0).then_some(Vector { address: self.second, count: self.third })
     }
 
     /// Where the bytes are that this call moved in this direction.
     #[inline(always)]
     pub fn source(&self, direction: Direction) -> Source {
-        let bit = self.bit() & if direction == Direction::Read { nr::READS } else { nr::WRITES };
+        let bit = self.call & if direction == Direction::Read { nr::READS } else { nr::WRITES };
         if bit & nr::MESSAGES != 0 {
             return user::of_msghdr(self.second);
         }
@@ -98,44 +123,63 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let result = ctx.arg::<i64>(1);
     if result >= 0 {
         let _ = exit(&Registers::of(ctx.arg::<*const u8>(0)), result.cast_unsigned());
+        // Read again rather than carried along.
+        if Registers::of(ctx.arg::<*const u8>(0)).several().is_some() {
+            cold_path();
+            messages::again(&ctx);
+        }
     }
     0
 }
 
 #[inline(always)]
 fn exit(registers: &Registers, result: u64) -> Option<()> {
-    // recvmmsg, sendmmsg, preadv2 and pwritev2 are not looked at: their bytes show as a gap at the next call.
-    let spliced = registers.nr == nr::SPLICE;
-    let bit = registers.bit();
-    if bit & (nr::READS | nr::WRITES) == 0 && !spliced {
+    if registers.call == 0 {
         return None;
     }
     // The filter comes before the walk, which costs ten times as much.
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if processes::judge(tgid) == Verdict::Drop {
+    let id = bpf_get_current_pid_tgid();
+    if processes::judge((id >> 32) as u32) == Verdict::Drop {
         return None;
     }
-    let message_flags = match registers.nr {
-        nr::RECVFROM => registers.fourth as i32,
-        nr::RECVMSG => registers.third as i32,
-        _ => 0,
+    let nothing = access::nothing(id);
+    let registers = Registers { call: registers.call ^ nothing, ..*registers };
+    let call = registers.call;
+    let message_flags = if call & (nr::RECVFROM | nr::SEVERAL) != 0 {
+        registers.fourth as i32
+    } else if call & nr::RECVMSG != 0 {
+        registers.third as i32
+    } else {
+        0
     };
-    if message_flags & NOT_CONSUMED != 0 {
+    let mut reads = call & (nr::READS | nr::SPLICE) != 0;
+    if reads && message_flags & NOT_CONSUMED != 0 {
         return None;
     }
     // splice(fd_in, off_in, fd_out, ...): a socket to a pipe, or a pipe to a socket.
-    let mut reads = bit & nr::READS != 0 || spliced;
     let sock = match socket(registers.first) {
         Some(sock) => sock,
-        None if spliced => {
+        None if call & nr::SPLICE != 0 => {
             reads = false;
             socket(registers.third)?
         }
         None => return None,
     };
     let direction = if reads { Direction::Read } else { Direction::Write };
-    let source = if message_flags & MSG_TRUNC != 0 { Source::NONE } else { registers.source(direction) };
-    moved::<Walked>(&Moved { sock, direction, length: result as u32, source })
+    let mut moved_bytes = Moved { sock, direction, length: result as u32, behind: 0, source: Source::NONE };
+    if let Some(vector) = registers.several() {
+        cold_path();
+        messages::step(&vector, result, nothing, &mut moved_bytes)?;
+    } else {
+        moved_bytes.source = registers.source(direction);
+    }
+    if reads && message_flags & MSG_TRUNC != 0 {
+        moved_bytes.source = Source::NONE;
+    }
+    moved_bytes.source = moved_bytes.source.hidden(nothing);
+    moved_bytes.length ^= nothing as u32;
+    moved_bytes.behind ^= nothing as u32;
+    moved::<Walked>(&moved_bytes)
 }
 
 /// The socket behind a descriptor of the calling task.

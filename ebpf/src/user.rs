@@ -3,6 +3,9 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use core::mem::MaybeUninit;
 use sonde_abi::limits::IOVECS;
+use sonde_abi::settings::KernelCounter;
+
+use crate::maps::count;
 
 /// One contiguous buffer.
 #[derive(Clone, Copy)]
@@ -29,6 +32,12 @@ pub const ONE: u64 = u64::MAX;
 impl Source {
     /// Not to be seen.
     pub const NONE: Self = Self { address: 0, count: ONE };
+
+    /// The same, of which the verifier knows nothing where `nothing` is [`crate::access::nothing`].
+    #[inline(always)]
+    pub fn hidden(self, nothing: u64) -> Self {
+        Self { address: self.address ^ nothing, count: self.count ^ nothing }
+    }
 
     /// Whether there is nothing to read.
     #[inline(always)]
@@ -70,7 +79,11 @@ pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
     if source.count == ONE {
         return (index == 0 && source.address != 0).then_some(Buffer { base: source.address, len: u64::MAX });
     }
-    if index >= source.count || index >= IOVECS as u64 {
+    if index >= source.count {
+        return None;
+    }
+    if index >= IOVECS as u64 {
+        count(KernelCounter::FarBuffer);
         return None;
     }
     let iovec = read::<Iovec>(source.address.wrapping_add(index * size_of::<Iovec>() as u64))?;

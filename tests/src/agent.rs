@@ -24,6 +24,8 @@ pub struct Run {
 pub struct Agent {
     /// The process.
     pub process: Process,
+    /// Lines that it said before it observed.
+    pub said: Vec<String>,
     json: PathBuf,
     _folder: TempDir,
 }
@@ -110,8 +112,8 @@ impl Run {
         command.envs(self.env).current_dir(folder.path());
         let stdout = self.stdout.map_or_else(Stdio::null, |file| File::create(file).expect("file").into());
         let mut process = Process::start_into("sonde", &mut command, stdout);
-        process.wait_line("sonde is observing");
-        Agent { process, json, _folder: folder }
+        let said = process.wait_line("sonde is observing");
+        Agent { process, said, json, _folder: folder }
     }
 }
 
@@ -123,7 +125,7 @@ impl Agent {
     #[must_use]
     pub fn finish(mut self) -> Finished {
         assert!(self.process.is_alive(), "sonde died: {}", self.process.wait().1);
-        let Self { process, json, _folder } = self;
+        let Self { process, said: _, json, _folder } = self;
         let (status, log) = process.terminate();
         assert!(status.success(), "sonde ended with {status}: {log}");
         let spans = if json.is_file() { spans::read(&json) } else { Vec::new() };

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod namespaces;
 pub mod processes;
 pub mod raw;
+pub mod recording;
 pub mod servers;
 pub mod sink;
 pub mod spans;

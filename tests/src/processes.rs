@@ -79,17 +79,17 @@ impl Process {
         }
     }
 
-    /// Waits until it prints a line that contains `what` to standard error.
+    /// Waits until it prints a line that contains `what` to standard error. Returns the lines before it.
     ///
     /// # Panics
     /// When it ends or [`PATIENCE`] does before that.
-    pub fn wait_line(&mut self, what: &str) {
+    pub fn wait_line(&mut self, what: &str) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.as_ref().expect("lines are read until the end").recv_timeout(left) {
-                Ok(line) if line.contains(what) => return,
+                Ok(line) if line.contains(what) => return seen,
                 Ok(line) => seen.push(line),
                 Err(RecvTimeoutError::Timeout) => {
                     panic!("{}: no line with {what:?} in time: {seen:#?}", self.name)

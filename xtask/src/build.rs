@@ -37,7 +37,7 @@ pub(crate) const COMMAND: crate::Command = crate::Command {
 pub(crate) struct Options {
     /// The agent in cargo's `dev` profile. The kernel programs are always optimised: they load in no other form.
     pub(crate) debug: bool,
-    /// The kernel programs with aya-log.
+    /// The kernel programs with aya-log, and the agent with a reader of it.
     pub(crate) log: bool,
 }
 
@@ -106,6 +106,9 @@ pub(crate) fn agent(options: &Options) -> Result<()> {
     cargo.args(["build", "--locked", "--package", "sonde"]);
     if !options.debug {
         cargo.arg("--release");
+    }
+    if options.log {
+        cargo.args(["--features", "log"]);
     }
     process::check(&mut cargo)
 }

@@ -114,7 +114,7 @@ impl Guest {
             "-nodefaults -no-user-config -display none -monitor none -no-reboot -M q35,usb=off".split(' '),
         );
         let cpus = if self.icount {
-            command.args("-accel tcg,thread=single,tb-size=512 -icount shift=0,sleep=off".split(' '));
+            command.args("-accel tcg,thread=single,tb-size=512 -icount shift=0,sleep=on".split(' '));
             1
         } else {
             let accelerator = if has_kvm() { "kvm" } else { "tcg,thread=multi,tb-size=512" };

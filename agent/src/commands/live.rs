@@ -17,7 +17,8 @@ use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
 use crate::probe::{ProbeError, Probes, Ring, Settings};
-use crate::telemetry::Counters;
+use crate::replay::{KERNEL_LOSSES, Losses};
+use crate::telemetry::{Counters, Lost};
 
 /// The reader comes by itself after this time while there is something to read: the bound on the delay of a record.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -25,13 +26,14 @@ const BUSY_WAIT: Duration = Duration::from_millis(10);
 /// The same while there is nothing.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
-/// Records that are read before the pipeline is ticked and the outputs are served.
-const BATCH: usize = 8192;
+/// Records that are read before the pipeline is ticked and the outputs are served. A full ring holds ten times as many: their
+/// spans, made in one go, would be the most memory that the agent ever takes.
+const BATCH: usize = 1024;
 
 /// A record can be stamped this long before it is in the ring.
 const IN_FLIGHT: Nanos = 1_000_000;
 
-/// How often the kernel's counters and the clock are read again.
+/// How often the clock is read again, and processes are looked at that may have turned out otherwise.
 const HOUSEKEEPING: Nanos = 1_000_000_000;
 
 /// What to do with what comes out, on the reader's thread.
@@ -40,6 +42,8 @@ pub(super) trait Tap: Send {
     fn process(&mut self, process: &Process);
     /// A record, before the pipeline takes it.
     fn record(&mut self, bytes: &[u8]);
+    /// What the kernel side has lost in all, where that has changed.
+    fn losses(&mut self, losses: &Losses);
     /// The clock, from here on.
     fn clock(&mut self, clock: Clock);
     /// The pipeline was ticked; what it has made may be taken.
@@ -60,13 +64,9 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Finds out what the kernel can, and loads what it will run.
-    pub(super) fn load(
-        targets: &Targets,
-        hooks: HookChoice,
-        counters: Arc<Counters>,
-    ) -> Result<Self, Failure> {
-        let (features, types, family) = look(hooks)?;
+    /// Loads what the kernel will run.
+    pub(super) fn load(kernel: Kernel, targets: &Targets, counters: Arc<Counters>) -> Result<Self, Failure> {
+        let Kernel { features, types, family } = kernel;
         let host = Host::read();
         let host_name = host.name.clone();
         let selection = Selection {
@@ -83,7 +83,6 @@ impl Live {
         let processes = Processes::new(targets.clone(), host);
         let seed = clock.unix(Clock::monotonic()) ^ u64::from(std::process::id()).rotate_left(40);
         let pipeline = Pipeline::new(processes, targets.ports.clone(), clock, seed, Arc::clone(&counters));
-        crate::probe::release_memory();
         Ok(Self {
             family,
             counters,
@@ -106,7 +105,13 @@ impl Live {
         let ending = Arc::new(AtomicBool::new(false));
         let hooks = self.family.name();
         let (attached, when_attached) = mpsc::sync_channel(1);
-        let reader = Reader { live: self, tap, ending: Arc::clone(&ending), next_housekeeping: 0 };
+        let reader = Reader {
+            live: self,
+            tap,
+            ending: Arc::clone(&ending),
+            next_housekeeping: 0,
+            losses: Losses::default(),
+        };
         let _guard = runtime.enter();
         let mut signals = Signals::new().map_err(system("cannot wait for signals"))?;
         let reader = thread::Builder::new()
@@ -141,18 +146,29 @@ fn reader_failed() -> Failure {
     }
 }
 
-fn look(hooks: HookChoice) -> Result<(Features, KernelTypes, HookFamily), Failure> {
-    let mut features = Features::detect();
-    let chosen = choose_hooks(hooks, &features)?;
-    for concern in features.concerns() {
-        warn!("{concern}");
+/// What this kernel can, and what of that will be used.
+pub(super) struct Kernel {
+    features: Features,
+    types: KernelTypes,
+    family: HookFamily,
+}
+
+impl Kernel {
+    /// Finds out; refuses where nothing can be observed.
+    pub(super) fn look(hooks: HookChoice) -> Result<Self, Failure> {
+        let mut features = Features::detect();
+        let chosen = choose_hooks(hooks, &features)?;
+        for concern in features.concerns() {
+            warn!("{concern}");
+        }
+        for (family, why) in &chosen.passed_over {
+            info!("not using the better hooks {family}: {why}");
+        }
+        let types = std::mem::replace(&mut features.types, Err(String::new())).map_err(|why| {
+            Failure::System { what: "the kernel's types", source: std::io::Error::other(why) }
+        })?;
+        Ok(Self { features, types, family: chosen.family })
     }
-    for (family, why) in &chosen.passed_over {
-        info!("not using the better hooks {family}: {why}");
-    }
-    let types = std::mem::replace(&mut features.types, Err(String::new()))
-        .map_err(|why| Failure::System { what: "the kernel's types", source: std::io::Error::other(why) })?;
-    Ok((features, types, chosen.family))
 }
 
 /// SIGTERM and SIGINT.
@@ -181,6 +197,7 @@ struct Reader<T> {
     tap: T,
     ending: Arc<AtomicBool>,
     next_housekeeping: Nanos,
+    losses: Losses,
 }
 
 impl<T: Tap> Reader<T> {
@@ -195,12 +212,10 @@ impl<T: Tap> Reader<T> {
         }
         for attached in self.live.probes.attached.iter().filter(|attached| attached.failure.is_some()) {
             let why = attached.failure.as_deref().unwrap_or_default();
-            warn!(
-                program = attached.program,
-                why, "a program is not attached; what it would tell is missing"
-            );
+            warn!(program = attached.program, why, "not attached: {}", attached.without.unwrap_or_default());
         }
         self.drain();
+        crate::probe::release_memory();
         let _ = attached.send(Ok(()));
         loop {
             let ending = self.ending.load(Ordering::Relaxed);
@@ -213,7 +228,9 @@ impl<T: Tap> Reader<T> {
                 break;
             }
         }
-        self.live.probes.read_counters(&self.live.counters);
+        let skipped = self.live.probes.skipped();
+        self.live.counters.set_lost(Lost::ProgramSkipped, skipped);
+        self.count_losses();
         self.live.pipeline.finish();
         self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
         self.tap
@@ -242,18 +259,32 @@ impl<T: Tap> Reader<T> {
         // A full batch leaves records in the ring: what is known is known up to the last one taken.
         let reached = if taken < BATCH { before } else { newest };
         let watermark = reached.saturating_sub(IN_FLIGHT);
-        pipeline.tick(watermark);
-        tap.ticked(watermark, pipeline);
+        self.count_losses();
+        self.live.pipeline.tick(watermark);
+        self.tap.ticked(watermark, &mut self.live.pipeline);
         if before >= self.next_housekeeping {
             self.keep_house(before);
         }
         taken
     }
 
+    /// Takes over what the kernel side counts, before a tick decides anything: where records are missing, parents are
+    /// chosen with more care.
+    fn count_losses(&mut self) {
+        let Live { probes, counters, .. } = &self.live;
+        probes.read_counters(counters);
+        let losses = KERNEL_LOSSES.map(|why| counters.lost(why));
+        if std::mem::replace(&mut self.losses, losses) != losses {
+            self.tap.losses(&losses);
+        }
+    }
+
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
-        let Live { pipeline, probes, counters, clock, .. } = &mut self.live;
-        probes.read_counters(counters);
+        let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+        #[cfg(feature = "log")]
+        probes.pass_on_log();
+        counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         for process in pipeline.recheck(now) {
             decide(probes, &process);
             self.tap.process(&process);

@@ -1,17 +1,20 @@
 //! The commands of `sonde`, one file each.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::capture::CaptureError;
-use crate::config::{Cli, Command, ConfigAction, ConfigError, Environment, Resolved};
+use crate::config::{Cli, Command, Config, ConfigError, Environment, RunArgs};
 use crate::export::OutputError;
 use crate::kernel::Refusal;
 use crate::probe::ProbeError;
 use crate::replay::RecordingError;
 
+mod config;
 pub mod doctor;
 mod live;
 mod observe;
@@ -89,16 +92,13 @@ impl Failure {
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     log_to_stderr(&cli.log);
+    let file = cli.config.as_deref();
     let outcome = match cli.command {
-        Command::Run(args) => observe::run(&args),
-        Command::Record(args) => record::run(&args),
-        Command::Replay(args) => replay::run(&args),
+        Command::Run(args) => observe::run(&args, file),
+        Command::Record(args) => record::run(&args, file),
+        Command::Replay(args) => replay::run(&args, file),
         Command::Doctor(args) => return doctor::doctor(args.json),
-        Command::Config(args) => match args.action {
-            ConfigAction::Print(args) => Resolved::print(&args, &Environment::of_process())
-                .map(|text| print!("{text}"))
-                .map_err(Failure::from),
-        },
+        Command::Config(args) => config::run(&args.action, file),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,6 +107,15 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The configuration in effect; says what of it is to be taken note of.
+fn configure(args: &RunArgs, file: Option<&Path>) -> Result<Config, Failure> {
+    let config = Config::new(args, &Environment::with_config(file)?)?;
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    Ok(config)
 }
 
 fn log_to_stderr(filter: &str) {

@@ -1,31 +1,32 @@
 //! `sonde run`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use super::Failure;
-use super::live::{Live, Tap};
-use crate::config::{Environment, Resolved, RunArgs};
+use super::live::{Kernel, Live, Tap};
+use crate::config::RunArgs;
 use crate::conn::Nanos;
 use crate::discover::Process;
 use crate::enrich::Clock;
 use crate::export::Outputs;
 use crate::pipeline::Pipeline;
+use crate::replay::Losses;
 use crate::telemetry::{Counters, Summary};
 
 /// Observes until a signal comes.
-pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let resolved = Resolved::new(&args.outputs, &Environment::of_process())?;
-    for warning in &resolved.warnings {
-        warn!("{warning}");
-    }
+pub(super) fn run(args: &RunArgs, file: Option<&Path>) -> Result<(), Failure> {
+    let config = super::configure(args, file)?;
     let counters = Arc::new(Counters::default());
-    let live = Live::load(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
-    let outputs = Outputs::start(&resolved.outputs, &counters)?;
+    let kernel = Kernel::look(config.hooks)?;
+    // Before the programs are loaded: an output that cannot be opened should not cost that.
+    let outputs = Outputs::start(&config.outputs, &counters)?;
+    let live = Live::load(kernel, &config.targets, Arc::clone(&counters))?;
     let Export(outputs) = live.run(Export(outputs))?;
-    outputs.shutdown(Instant::now() + resolved.outputs.batching.timeout);
+    outputs.shutdown(Instant::now() + config.outputs.batching.timeout);
     info!("{}", Summary(&counters));
     Ok(())
 }
@@ -36,6 +37,7 @@ struct Export(Outputs);
 impl Tap for Export {
     fn process(&mut self, _: &Process) {}
     fn record(&mut self, _: &[u8]) {}
+    fn losses(&mut self, _: &Losses) {}
     fn clock(&mut self, _: Clock) {}
 
     fn ticked(&mut self, _: Nanos, pipeline: &mut Pipeline) {

@@ -3,25 +3,31 @@
 use std::fs::File;
 use std::io::IsTerminal;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{error, info};
 
 use super::Failure;
-use super::live::{Live, Tap};
-use crate::config::RecordArgs;
+use super::live::{Kernel, Live, Tap};
+use crate::config::{Config, Environment, RecordArgs};
 use crate::conn::Nanos;
 use crate::discover::Process;
 use crate::enrich::Clock;
 use crate::pipeline::Pipeline;
-use crate::replay::{Header, RecordingError, Writer};
+use crate::replay::{Header, Losses, RecordingError, Writer};
 use crate::telemetry::{Counters, Summary};
 
 /// Records until a signal comes.
-pub(super) fn run(args: &RecordArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &RecordArgs, file: Option<&Path>) -> Result<(), Failure> {
+    let config = Config::observing(&args.targets, &args.hooks, &Environment::with_config(file)?)?;
     consent(args)?;
     let counters = Arc::new(Counters::default());
-    let live = Live::load(&args.targets.targets(), args.hooks.hooks, Arc::clone(&counters))?;
+    let kernel = Kernel::look(config.hooks)?;
+    let failed = |source| Failure::Recording { path: args.file.clone(), source };
+    // Before the programs are loaded: a file that cannot be written should not cost that.
+    let file = File::create(&args.file).map_err(|source| failed(RecordingError::Io { offset: 0, source }))?;
+    let live = Live::load(kernel, &config.targets, Arc::clone(&counters))?;
     let header = Header {
         sonde: env!("CARGO_PKG_VERSION").into(),
         kernel: live.kernel.clone(),
@@ -30,8 +36,6 @@ pub(super) fn run(args: &RecordArgs) -> Result<(), Failure> {
         started: Clock::monotonic(),
         clock_offset: live.clock.offset(),
     };
-    let failed = |source| Failure::Recording { path: args.file.clone(), source };
-    let file = File::create(&args.file).map_err(|source| failed(RecordingError::Io { offset: 0, source }))?;
     let writer = Writer::new(file, &header).map_err(failed)?;
     let recorder = live.run(Recorder { writer: Some(writer), failure: None })?;
     info!("{}", Summary(&counters));
@@ -87,6 +91,10 @@ impl Tap for Recorder {
 
     fn record(&mut self, bytes: &[u8]) {
         self.write(|writer| writer.record(bytes));
+    }
+
+    fn losses(&mut self, losses: &Losses) {
+        self.write(|writer| writer.losses(losses));
     }
 
     fn clock(&mut self, clock: Clock) {

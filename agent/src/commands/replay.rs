@@ -4,6 +4,7 @@ mod input;
 mod progress;
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,13 +15,13 @@ use self::input::{CutOff, Input, Kind};
 use self::progress::Progress;
 use super::Failure;
 use crate::capture::{self, CaptureError, Packets, Perspective, Tally, Tap};
-use crate::config::{ConfigError, Environment, OutputSpec, PortSet, ReplayArgs, Resolved, Targets, WhenFull};
+use crate::config::{ConfigError, OutputSpec, PortSet, ReplayArgs, RunArgs, Targets, WhenFull};
 use crate::conn::Nanos;
 use crate::discover::Processes;
 use crate::enrich::{Clock, Host};
 use crate::export::Outputs;
 use crate::pipeline::Pipeline;
-use crate::replay::{Ending, Frame, Reader, RecordingError};
+use crate::replay::{Ending, Frame, KERNEL_LOSSES, Reader, RecordingError};
 use crate::telemetry::{Counters, Summary};
 
 /// How often the pipeline is told what time it is in a capture: by its own stamps, or by packets where these stand still.
@@ -28,12 +29,10 @@ const TICK: Nanos = 10_000_000;
 const TICK_PACKETS: u64 = 4096;
 
 /// Runs a recording or a capture to its end.
-pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
-    let mut resolved = Resolved::new(&args.outputs, &Environment::of_process())?;
-    for warning in &resolved.warnings {
-        warn!("{warning}");
-    }
-    resolved.outputs.when_full = WhenFull::Wait;
+pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure> {
+    let run = RunArgs { outputs: args.outputs.clone(), ..RunArgs::default() };
+    let mut config = super::configure(&run, file)?;
+    config.outputs.when_full = WhenFull::Wait;
     let unreadable = |source| Failure::Replay { path: args.file.clone(), what: format!("{source}") };
     let input = Input::open(&args.file).map_err(unreadable)?;
     let source = match (input.kind, args.perspective) {
@@ -51,8 +50,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         }
     };
     let counters = Arc::new(Counters::default());
-    let outputs = Outputs::start(&resolved.outputs, &counters)?;
-    let on_stdout = resolved.outputs.outputs.iter().any(|spec| matches!(spec, OutputSpec::Console));
+    let outputs = Outputs::start(&config.outputs, &counters)?;
+    let on_stdout = config.outputs.outputs.iter().any(|spec| matches!(spec, OutputSpec::Console));
     let progress = Progress::new(input.total, on_stdout);
     let mut replay = Replay { outputs: &outputs, counters: &counters, progress, read: input.read };
     let outcome = match source {
@@ -60,7 +59,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         Source::Capture(mut packets, perspective) => replay.capture(args, &mut packets, perspective),
     };
     replay.progress.clear();
-    outputs.shutdown(Instant::now() + resolved.outputs.batching.timeout);
+    outputs.shutdown(Instant::now() + config.outputs.batching.timeout);
     info!("{}", Summary(&counters));
     outcome
 }
@@ -118,6 +117,11 @@ impl Replay<'_> {
                 }
                 Frame::Process(process) => pipeline.adopt(*process),
                 Frame::Clock(clock) => pipeline.set_clock(clock),
+                Frame::Losses(losses) => {
+                    for (why, total) in KERNEL_LOSSES.into_iter().zip(losses) {
+                        self.counters.set_lost(why, total);
+                    }
+                }
                 Frame::Tick(watermark) => {
                     pipeline.tick(watermark);
                     self.pass_on(pipeline);

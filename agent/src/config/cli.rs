@@ -22,6 +22,9 @@ pub struct Cli {
     #[arg(long, global = true, env = "SONDE_LOG", hide_env_values = true)]
     #[arg(value_name = "FILTER", default_value = DEFAULT_LOG, value_parser = log_filter)]
     pub log: String,
+    /// Configuration file (YAML); flags and environment variables win over it
+    #[arg(long, global = true, env = "SONDE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -38,7 +41,7 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Say what this kernel and these privileges allow, and why not more
     Doctor(DoctorArgs),
-    /// Show the configuration
+    /// Show or check the configuration
     Config(ConfigArgs),
 }
 
@@ -108,10 +111,20 @@ pub struct ConfigArgs {
 pub enum ConfigAction {
     /// Print the effective configuration with where each value comes from; secrets are masked
     Print(RunArgs),
+    /// Check a configuration file without running anything; what is wrong is told with its line
+    Check(CheckArgs),
+}
+
+/// `sonde config check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The file to check
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Flags that choose whom to observe.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Targets (several kinds together: either suffices; none: every process)")]
 pub struct TargetArgs {
     /// Connections with one of these ports at either end, such as 8080 or 80,443,8000-8100
@@ -142,7 +155,7 @@ impl TargetArgs {
 }
 
 /// Flags that choose where spans go.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Outputs")]
 pub struct OutputArgs {
     /// Where spans go: console, json, json:FILE, otlp or none; may be given several times
@@ -154,12 +167,12 @@ pub struct OutputArgs {
 }
 
 /// Flags that choose how to hook into the kernel.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 #[command(next_help_heading = "Kernel")]
 pub struct HookArgs {
-    /// Which kernel hooks to use; auto takes the cheapest that this kernel has
-    #[arg(long, value_enum, default_value_t)]
-    pub hooks: HookChoice,
+    /// Which kernel hooks to use; auto, the default, takes the cheapest that this kernel has
+    #[arg(long, value_enum)]
+    pub hooks: Option<HookChoice>,
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

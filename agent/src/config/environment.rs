@@ -1,15 +1,22 @@
 //! Environment variables, read by the rules of the OpenTelemetry "Environment Variable Specification".
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::ConfigError;
+use super::file::{Document, Entry, Problem};
+use super::reading::Source;
 
 /// Stands for "no limit" where a timeout is 0 (specification: "a very long time"): 49 days.
 const INDEFINITE: Duration = Duration::from_millis(u32::MAX as u64);
 
-/// A snapshot of the variables that matter. An empty value counts as none.
+/// A snapshot of the variables that matter. An empty value counts as none. Where a variable is not set, the key of the
+/// configuration file that means the same stands in for it.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    file: Option<Arc<Document>>,
 }
 
 impl Environment {
@@ -22,26 +29,70 @@ impl Environment {
         let variables = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .filter(|(name, _)| known(name));
-        Self { variables: variables.collect() }
+        Self { variables: variables.collect(), file: None }
     }
 
     /// Given variables.
     #[must_use]
     pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { variables: owned.collect() }
+        Self { variables: owned.collect(), file: None }
     }
 
-    /// A variable that is set and not empty.
+    /// The same with a configuration file behind it.
+    #[must_use]
+    pub fn with_file(mut self, file: Option<Arc<Document>>) -> Self {
+        self.file = file;
+        self
+    }
+
+    /// The configuration file alone, without any variable.
+    #[must_use]
+    pub(super) fn of_file(&self) -> Option<Self> {
+        self.file.is_some().then(|| Self { variables: BTreeMap::new(), file: self.file.clone() })
+    }
+
+    /// A variable that is set and not empty, or what the file says in its place.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.set(name).or_else(|| Some(self.file.as_ref()?.entry(name)?.text.as_str()))
     }
 
-    /// The first of several variables that is set, with its name.
+    /// The first of several variables that is set, with its name; else the first that the file has.
     #[must_use]
     pub fn first<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &str)> {
-        names.iter().find_map(|name| self.text(name).map(|value| (*name, value)))
+        let set = names.iter().find_map(|name| self.set(name).map(|value| (*name, value)));
+        set.or_else(|| names.iter().find_map(|name| self.text(name).map(|value| (*name, value))))
+    }
+
+    /// Where the value of a variable comes from, where that is the file.
+    pub(super) fn filed(&self, name: &str) -> Option<(&Document, &Entry)> {
+        let file = self.file.as_ref().filter(|_| self.set(name).is_none())?;
+        Some((file, file.entry(name)?))
+    }
+
+    /// Who set a variable's value.
+    pub(super) fn source(&self, name: &'static str) -> Source {
+        match self.filed(name) {
+            Some((file, entry)) => Source::File(file.path().to_owned(), entry.line),
+            None => Source::Variable(name),
+        }
+    }
+
+    /// Problems of the file with their lines, whatever they were reported as; what is none of the file's is given back.
+    pub(super) fn located(&self, why: ConfigError) -> Result<Vec<Problem>, ConfigError> {
+        match why {
+            ConfigError::Problems(problems) => Ok(problems),
+            ConfigError::Variable { ref name, ref value, ref problem, ref hint } => match self.filed(name) {
+                Some((file, entry)) => Ok(vec![file.problem(entry, &format!("{value}: {problem}"), hint)]),
+                None => Err(why),
+            },
+            ConfigError::Outputs { .. } | ConfigError::Perspective => Err(why),
+        }
+    }
+
+    fn set(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// A boolean: true only where it says so, and a warning where it says neither.

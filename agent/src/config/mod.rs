@@ -1,21 +1,30 @@
 //! What the user asked for: the command line and the environment, as types that hold nothing invalid.
 //!
-//! Flags beat environment beats default. A bad flag ends with exit code 2 and a hint. A bad value in an `OTEL_*` variable
+//! Flags beat environment beats file beats default. A bad flag, and whatever is bad in the file, ends with exit code 2 and a hint. A bad value in an `OTEL_*` variable
 //! is warned of and ignored where the specification says so ("Environment Variable Specification"), and an error where
 //! going on would send spans somewhere else than the user wrote.
 
 mod cli;
+mod effective;
 mod environment;
+mod file;
+mod keys;
 mod otlp;
 mod outputs;
+mod reading;
 mod targets;
 
 pub use cli::{
-    Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookArgs, OutputArgs, RecordArgs, ReplayArgs, RunArgs,
+    CheckArgs, Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookArgs, OutputArgs, RecordArgs,
+    ReplayArgs, RunArgs,
 };
+pub use effective::Config;
 pub use environment::Environment;
-pub use otlp::{Batching, Compression, Endpoint, Otlp, Protocol};
-pub use outputs::{OutputSpec, OutputsConfig, Resolved, Setting, Source, WhenFull};
+pub use file::{Document, Entry, Problem};
+pub use keys::{KEYS, Key, Kind, Reload};
+pub use otlp::{Batching, ClientIdentity, Compression, Endpoint, MetricReading, Otlp, Protocol};
+pub use outputs::{OutputSpec, OutputsConfig, Resolved, WhenFull};
+pub use reading::{Setting, Source};
 pub use targets::{ExeGlob, PortSet, Ports, ServiceGlob, Targets};
 
 /// A configuration that cannot be followed. Ends with exit code 2.
@@ -33,6 +42,9 @@ pub enum ConfigError {
         /// What to write instead.
         hint: String,
     },
+    /// Places in the configuration file, or in variables of Sonde's own, all that were found.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
     /// A point of view on a recording.
     #[error(
         "--perspective is for captures: a recording of Sonde holds each end of a connection that it saw\n  \
@@ -47,4 +59,8 @@ pub enum ConfigError {
         /// What to write instead.
         hint: String,
     },
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -1,17 +1,17 @@
-//! How spans reach an OTLP endpoint: the `OTEL_EXPORTER_OTLP_*` variables of the "OpenTelemetry Protocol Exporter"
-//! specification and the batch span processor's `OTEL_BSP_*`.
+//! How each signal reaches an OTLP endpoint: the `OTEL_EXPORTER_OTLP_*` variables of the "OpenTelemetry Protocol Exporter"
+//! specification, the batch span processor's `OTEL_BSP_*` and the periodic metric reader's `OTEL_METRIC_EXPORT_*`.
+
+mod reading;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 
-use super::ConfigError;
-use super::environment::{self, Environment};
-use super::outputs::{Setting, Source};
+use crate::telemetry::Signal;
 
-/// Where and how spans are sent.
+/// Where and how one signal is sent.
 #[derive(Clone, Debug)]
 pub struct Otlp {
     /// Where to.
@@ -26,6 +26,17 @@ pub struct Otlp {
     pub timeout: Duration,
     /// PEM file of the certificates that are trusted in place of the system's.
     pub certificate: Option<PathBuf>,
+    /// What is shown to a backend that asks who calls.
+    pub client: Option<ClientIdentity>,
+}
+
+/// The client's side of mutual TLS, each in PEM format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// File of the certificate and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// File of its private key.
+    pub key: PathBuf,
 }
 
 /// An absolute URL with scheme `http` or `https` and a path.
@@ -33,10 +44,59 @@ pub struct Otlp {
 pub struct Endpoint(Uri);
 
 impl Endpoint {
+    /// Where a signal goes unless told otherwise.
+    pub(super) fn default_of(signal: Signal, protocol: Protocol) -> Self {
+        Self(match (protocol, signal) {
+            (Protocol::Grpc, _) => Uri::from_static("http://localhost:4317/"),
+            (_, Signal::Traces) => Uri::from_static("http://localhost:4318/v1/traces"),
+            (_, Signal::Metrics) => Uri::from_static("http://localhost:4318/v1/metrics"),
+        })
+    }
+
+    /// Reads a URL.
+    ///
+    /// - `insecure`: without a scheme, as gRPC allows it, no TLS is meant.
+    /// - `base_of`: the URL is a base, to which the path of this signal is added.
+    pub(super) fn parse(
+        text: &str,
+        protocol: Protocol,
+        insecure: bool,
+        base_of: Option<Signal>,
+    ) -> Result<Self, &'static str> {
+        let with_scheme;
+        let text = match (text.contains("://"), protocol) {
+            (true, _) => text,
+            (false, Protocol::HttpProtobuf | Protocol::HttpJson) => return Err("the scheme is missing"),
+            (false, Protocol::Grpc) => {
+                with_scheme = format!("{}://{text}", if insecure { "http" } else { "https" });
+                &with_scheme
+            }
+        };
+        let mut parts = text.parse::<Uri>().map_err(|_| "it is no URL")?.into_parts();
+        if parts.scheme != Some(Scheme::HTTP) && parts.scheme != Some(Scheme::HTTPS) {
+            return Err("the scheme must be http or https");
+        }
+        if parts.authority.as_ref().is_none_or(|authority| authority.host().is_empty()) {
+            return Err("the host is missing");
+        }
+        if let Some(signal) = base_of {
+            let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::path);
+            let path = format!("{}{}", path.trim_end_matches('/'), path_of(signal));
+            parts.path_and_query = Some(path.parse().map_err(|_| "its path is no URL path")?);
+        }
+        Uri::from_parts(parts).map(Self).map_err(|_| "it is no URL")
+    }
+
     /// The URL. With gRPC its path says nothing.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.0
+    }
+
+    /// Its port, also where the URL leaves that to the scheme.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 
     /// Whether it wants TLS.
@@ -54,6 +114,8 @@ pub enum Protocol {
     /// Protobuf over HTTP/1.1: what the specification advises as default.
     #[default]
     HttpProtobuf,
+    /// JSON over HTTP/1.1.
+    HttpJson,
 }
 
 /// Compression of request bodies.
@@ -64,6 +126,8 @@ pub enum Compression {
     None,
     /// gzip.
     Gzip,
+    /// Zstandard.
+    Zstd,
 }
 
 /// When spans are sent, and how many wait.
@@ -75,8 +139,23 @@ pub struct Batching {
     pub queue: usize,
     /// Spans of one request at most; no more than `queue`.
     pub batch: usize,
-    /// Bound of sending one batch, repetitions included, and of the flush at the end.
+    /// Bound of sending one batch, repetitions included, once the queue fills up behind it; and of the flush at the end.
     pub timeout: Duration,
+}
+
+/// When metrics are collected and sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricReading {
+    /// From one collection to the next.
+    pub interval: Duration,
+    /// Bound of sending one collection, repetitions included, once the next one waits.
+    pub timeout: Duration,
+}
+
+impl Default for MetricReading {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(60), timeout: Duration::from_secs(30) }
+    }
 }
 
 impl Default for Batching {
@@ -91,268 +170,50 @@ impl Default for Batching {
     }
 }
 
-/// Reads one group of variables and remembers what was said of them.
-pub(super) struct Reading<'a> {
-    pub(super) environment: &'a Environment,
-    pub(super) warnings: Vec<String>,
-    pub(super) settings: Vec<Setting>,
-}
-
-impl Reading<'_> {
-    /// Reads the first variable that is set. What does not parse is warned of and treated as not set.
-    fn value<T>(
-        &mut self,
-        setting: &'static str,
-        names: &[&'static str],
-        default: T,
-        show: impl Fn(&T) -> String,
-        parse: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> T {
-        let mut source = Source::Default;
-        let mut value = default;
-        if let Some((name, text)) = self.environment.first(names) {
-            match parse(text) {
-                Ok(parsed) => (value, source) = (parsed, Source::Variable(name)),
-                Err(hint) => self.warnings.push(format!("{name}={text} is ignored: {hint}")),
-            }
-        }
-        self.note(setting, show(&value), source);
-        value
-    }
-
-    pub(super) fn note(&mut self, name: &'static str, value: String, source: Source) {
-        self.settings.push(Setting { name, value, source });
-    }
-
-    pub(super) fn batching(&mut self) -> Batching {
-        let Batching { delay, queue, batch, timeout } = Batching::default();
-        let delay =
-            self.value("batch.delay", &["OTEL_BSP_SCHEDULE_DELAY"], delay, millis, environment::duration);
-        let queue = self.value(
-            "batch.queue",
-            &["OTEL_BSP_MAX_QUEUE_SIZE"],
-            queue,
-            usize::to_string,
-            environment::count,
-        );
-        let batch = self.value(
-            "batch.size",
-            &["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"],
-            batch.min(queue),
-            usize::to_string,
-            |text| match environment::count(text) {
-                Ok(size) if size > queue => {
-                    Err("it must not exceed the queue's size, OTEL_BSP_MAX_QUEUE_SIZE")
-                }
-                other => other,
-            },
-        );
-        let timeout =
-            self.value("batch.timeout", &["OTEL_BSP_EXPORT_TIMEOUT"], timeout, millis, environment::timeout);
-        Batching { delay, queue, batch, timeout }
-    }
-
-    pub(super) fn otlp(&mut self) -> Result<Otlp, ConfigError> {
-        let protocol = self.value(
-            "otlp.protocol",
-            &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
-            Protocol::default(),
-            |protocol| protocol.name().to_owned(),
-            |text| match text {
-                "grpc" => Ok(Protocol::Grpc),
-                "http/protobuf" => Ok(Protocol::HttpProtobuf),
-                _ => Err("write grpc or http/protobuf"),
-            },
-        );
-        let endpoint = self.endpoint(protocol)?;
-        let headers = self.headers();
-        let compression = self.value(
-            "otlp.compression",
-            &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
-            Compression::default(),
-            |compression| compression.name().to_owned(),
-            |text| match text {
-                "none" => Ok(Compression::None),
-                "gzip" => Ok(Compression::Gzip),
-                _ => Err("write gzip or none"),
-            },
-        );
-        let timeout = self.value(
-            "otlp.timeout",
-            &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
-            Duration::from_secs(10),
-            millis,
-            environment::timeout,
-        );
-        let certificate = self.value(
-            "otlp.certificate",
-            &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
-            None,
-            |path: &Option<PathBuf>| {
-                path.as_ref().map_or("system".to_owned(), |path| path.display().to_string())
-            },
-            |text| Ok(Some(PathBuf::from(text))),
-        );
-        let client = ["CLIENT_CERTIFICATE", "CLIENT_KEY", "TRACES_CLIENT_CERTIFICATE", "TRACES_CLIENT_KEY"];
-        for name in client.map(|name| format!("OTEL_EXPORTER_OTLP_{name}")) {
-            if self.environment.text(&name).is_some() {
-                self.warnings
-                    .push(format!("{name} is ignored: Sonde shows no certificate of its own to backends"));
-            }
-        }
-        Ok(Otlp { endpoint, protocol, headers, compression, timeout, certificate })
-    }
-
-    /// A signal's endpoint is used as it is; the general one is a base to which HTTP adds the signal's path. A bad one is
-    /// an error: to go on with the default would send the spans somewhere else.
-    fn endpoint(&mut self, protocol: Protocol) -> Result<Endpoint, ConfigError> {
-        let (signal, general) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT");
-        let insecure =
-            self.environment.first(&["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"]);
-        let insecure = match insecure {
-            Some((name, _)) => self.environment.boolean(name, &mut self.warnings),
-            None => false,
-        };
-        let (endpoint, source) = match self.environment.first(&[signal, general]) {
-            Some((name, text)) => {
-                let is_base = name == general && protocol == Protocol::HttpProtobuf;
-                let endpoint = parse_endpoint(text, protocol, insecure, is_base).map_err(|problem| {
-                    let example = match protocol {
-                        Protocol::Grpc => "http://localhost:4317",
-                        Protocol::HttpProtobuf if name == signal => "http://localhost:4318/v1/traces",
-                        Protocol::HttpProtobuf => "http://localhost:4318",
-                    };
-                    ConfigError::Variable {
-                        name: name.to_owned(),
-                        value: text.to_owned(),
-                        problem: problem.to_owned(),
-                        hint: format!("write a URL such as {example}"),
-                    }
-                })?;
-                (endpoint, Source::Variable(name))
-            }
-            None => {
-                let default = match protocol {
-                    Protocol::Grpc => Uri::from_static("http://localhost:4317/"),
-                    Protocol::HttpProtobuf => Uri::from_static("http://localhost:4318/v1/traces"),
-                };
-                (Endpoint(default), Source::Default)
-            }
-        };
-        self.note("otlp.endpoint", shown(endpoint.uri()), source);
-        Ok(endpoint)
-    }
-
-    /// `key=value` pairs as in W3C Baggage, without metadata. A pair that cannot be a header is left out.
-    fn headers(&mut self) -> Vec<(HeaderName, HeaderValue)> {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
-        let Some((name, text)) = self.environment.first(&names) else {
-            self.note("otlp.headers", String::new(), Source::Default);
-            return Vec::new();
-        };
-        let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-        for (index, pair) in text.split(',').enumerate().filter(|(_, pair)| !pair.trim().is_empty()) {
-            match header(pair) {
-                Some(header) => headers.push(header),
-                // The text itself may be a secret.
-                None => self.warnings.push(format!(
-                    "{name}: entry {} is ignored: write name=value, with the value percent-encoded",
-                    index + 1
-                )),
-            }
-        }
-        let masked: Vec<String> = headers.iter().map(|(name, _)| format!("{name}=***")).collect();
-        self.note("otlp.headers", masked.join(","), Source::Variable(name));
-        headers
-    }
-}
-
 impl Protocol {
+    const ALL: [Self; 3] = [Self::Grpc, Self::HttpProtobuf, Self::HttpJson];
+
+    /// By the name that the environment has for it.
+    pub(super) fn named(name: &str) -> Result<Self, &'static str> {
+        let named = Self::ALL.into_iter().find(|protocol| protocol.name() == name);
+        named.ok_or("write grpc, http/protobuf or http/json")
+    }
+
     /// As the environment spells it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::HttpProtobuf => "http/protobuf",
+            Self::HttpJson => "http/json",
         }
     }
 }
 
 impl Compression {
-    const fn name(self) -> &'static str {
+    const ALL: [Self; 3] = [Self::None, Self::Gzip, Self::Zstd];
+
+    /// By the name that the environment has for it.
+    pub(super) fn named(name: &str) -> Result<Self, &'static str> {
+        let named = Self::ALL.into_iter().find(|compression| compression.name() == name);
+        named.ok_or("write gzip, zstd or none")
+    }
+
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
         }
     }
 }
 
-fn millis(duration: &Duration) -> String {
-    format!("{} ms", duration.as_millis())
-}
-
-/// A URL without the user and password that it may hold.
-fn shown(uri: &Uri) -> String {
-    let text = uri.to_string();
-    match uri.authority().map(Authority::as_str).and_then(|authority| authority.rsplit_once('@')) {
-        Some((secret, _)) => text.replacen(secret, "***", 1),
-        None => text,
+/// What the general endpoint is given over HTTP.
+const fn path_of(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "/v1/traces",
+        Signal::Metrics => "/v1/metrics",
     }
-}
-
-fn parse_endpoint(
-    text: &str,
-    protocol: Protocol,
-    insecure: bool,
-    is_base: bool,
-) -> Result<Endpoint, &'static str> {
-    let with_scheme;
-    let text = match (text.contains("://"), protocol) {
-        (true, _) => text,
-        (false, Protocol::HttpProtobuf) => return Err("the scheme is missing"),
-        (false, Protocol::Grpc) => {
-            with_scheme = format!("{}://{text}", if insecure { "http" } else { "https" });
-            &with_scheme
-        }
-    };
-    let mut parts = text.parse::<Uri>().map_err(|_| "it is no URL")?.into_parts();
-    if parts.scheme != Some(Scheme::HTTP) && parts.scheme != Some(Scheme::HTTPS) {
-        return Err("the scheme must be http or https");
-    }
-    if parts.authority.as_ref().is_none_or(|authority| authority.host().is_empty()) {
-        return Err("the host is missing");
-    }
-    if is_base {
-        let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::path);
-        let path = format!("{}/v1/traces", path.trim_end_matches('/'));
-        parts.path_and_query = Some(path.parse().map_err(|_| "its path is no URL path")?);
-    }
-    Uri::from_parts(parts).map(Endpoint).map_err(|_| "it is no URL")
-}
-
-fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
-    let (name, value) = pair.split_once('=')?;
-    let name = HeaderName::try_from(name.trim()).ok()?;
-    let mut value = HeaderValue::from_bytes(&percent_decode(value.trim())?).ok()?;
-    value.set_sensitive(true);
-    Some((name, value))
-}
-
-/// `None` where a percent sign is not followed by two hexadecimal digits.
-fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                let (high, low) = (digit(bytes.next()?)?, digit(bytes.next()?)?);
-                u8::try_from(high << 4 | low).ok()?
-            }
-            plain => plain,
-        });
-    }
-    Some(decoded)
 }
 
 #[cfg(test)]

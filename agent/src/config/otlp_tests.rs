@@ -1,16 +1,18 @@
 //! The exporter's variables as the specification reads them.
 
 use super::*;
+use crate::config::Environment;
+use crate::config::reading::Reading;
 
 fn reading<T>(variables: &[(&str, &str)], read: impl Fn(&mut Reading<'_>) -> T) -> (T, Vec<String>) {
     let environment = Environment::of(variables.iter().copied());
-    let mut reading = Reading { environment: &environment, warnings: Vec::new(), settings: Vec::new() };
+    let mut reading = Reading::new(&environment);
     let value = read(&mut reading);
     (value, reading.warnings)
 }
 
 fn otlp(variables: &[(&str, &str)]) -> (Otlp, Vec<String>) {
-    let (otlp, warnings) = reading(variables, |reading| reading.otlp());
+    let (otlp, warnings) = reading(variables, |reading| reading.otlp(Signal::Traces));
     (otlp.unwrap(), warnings)
 }
 
@@ -59,7 +61,7 @@ fn bad_endpoints_are_errors_with_a_hint() {
         ("http://a b", "it is no URL"),
         ("http://:4318", "the host is missing"),
     ] {
-        let (result, _) = reading(&[(ENDPOINT, endpoint)], |reading| reading.otlp());
+        let (result, _) = reading(&[(ENDPOINT, endpoint)], |reading| reading.otlp(Signal::Traces));
         let text = result.unwrap_err().to_string();
         let hint = "hint: write a URL such as http://localhost:4318";
         assert!(text.starts_with(&format!("{ENDPOINT}={endpoint}: {problem}\n")), "{text}");
@@ -70,8 +72,8 @@ fn bad_endpoints_are_errors_with_a_hint() {
 #[test]
 fn a_bad_value_is_warned_of_and_the_default_holds() {
     let (otlp, warnings) = otlp(&[
-        (PROTOCOL, "http/json"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        (PROTOCOL, "http/xml"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "br"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "1"),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
@@ -82,11 +84,11 @@ fn a_bad_value_is_warned_of_and_the_default_holds() {
     assert_eq!(
         warnings,
         [
-            "OTEL_EXPORTER_OTLP_PROTOCOL=http/json is ignored: write grpc or http/protobuf",
+            "OTEL_EXPORTER_OTLP_PROTOCOL=http/xml is ignored: write grpc, http/protobuf or http/json",
             "OTEL_EXPORTER_OTLP_INSECURE=1 is taken as false: write true or false",
-            "OTEL_EXPORTER_OTLP_COMPRESSION=zstd is ignored: write gzip or none",
+            "OTEL_EXPORTER_OTLP_COMPRESSION=br is ignored: write gzip, zstd or none",
             "OTEL_EXPORTER_OTLP_TIMEOUT=10s is ignored: write whole milliseconds, such as 5000",
-            "OTEL_EXPORTER_OTLP_CLIENT_KEY is ignored: Sonde shows no certificate of its own to backends",
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY is ignored: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE has to be set as well",
         ]
     );
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::ConfigError;
-use super::cli::{OutputArgs, RunArgs};
+use super::cli::OutputArgs;
 use super::environment::Environment;
-use super::otlp::{Batching, Otlp, Reading};
-use crate::kernel::HookChoice;
+use super::otlp::{Batching, MetricReading, Otlp};
+use super::reading::{Reading, Setting, Source};
+use crate::telemetry::Signal;
 
 /// One output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +56,12 @@ impl OutputSpec {
 pub struct OutputsConfig {
     /// The outputs, each once; empty for none.
     pub outputs: Vec<OutputSpec>,
-    /// How to reach the endpoint, where [`OutputSpec::Otlp`] is among the outputs.
+    /// How to reach the endpoint for spans, where [`OutputSpec::Otlp`] is among the outputs.
     pub otlp: Option<Otlp>,
+    /// The same for metrics.
+    pub otlp_metrics: Option<Otlp>,
+    /// When metrics are collected.
+    pub metric_reading: MetricReading,
     /// Batches and queue of the OTLP output.
     pub batching: Batching,
     /// What happens when an output does not keep up.
@@ -73,28 +78,6 @@ pub enum WhenFull {
     Drop,
     /// Whoever makes them waits: a replay has all the time.
     Wait,
-}
-
-/// A value and where it comes from, to be shown. Secrets are masked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Its name.
-    pub name: &'static str,
-    /// As text.
-    pub value: String,
-    /// Who set it.
-    pub source: Source,
-}
-
-/// Who set a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A flag.
-    Flag(&'static str),
-    /// An environment variable.
-    Variable(&'static str),
-    /// Nobody.
-    Default,
 }
 
 /// Outputs as resolved from flags and environment, with what there is to say of it.
@@ -114,97 +97,60 @@ impl Resolved {
     /// # Errors
     /// When outputs exclude each other or the endpoint is unusable.
     pub fn new(args: &OutputArgs, environment: &Environment) -> Result<Self, ConfigError> {
-        let mut reading = Reading { environment, warnings: Vec::new(), settings: Vec::new() };
-        let (chosen, source) = choose(args, environment, &mut reading.warnings);
+        let mut reading = Reading::new(environment);
+        let (chosen, source) = choose(args, &mut reading);
         let outputs = consistent(chosen)?;
         let shown: Vec<String> = outputs.iter().map(ToString::to_string).collect();
-        reading.note("output", if shown.is_empty() { "none".to_owned() } else { shown.join(",") }, source);
+        reading.note("outputs", if shown.is_empty() { "none".to_owned() } else { shown.join(",") }, source);
 
-        let otlp = outputs.contains(&OutputSpec::Otlp).then(|| reading.otlp()).transpose()?;
+        let mut otlp_of = |signal| {
+            let wanted = outputs.contains(&OutputSpec::Otlp);
+            match wanted.then(|| reading.otlp(signal)).transpose() {
+                Ok(otlp) => Ok(otlp),
+                Err(why) => {
+                    reading.problems.extend(environment.located(why)?);
+                    Ok(None)
+                }
+            }
+        };
+        let (otlp, otlp_metrics) = (otlp_of(Signal::Traces)?, otlp_of(Signal::Metrics)?);
         let batching = if otlp.is_some() { reading.batching() } else { Batching::default() };
+        let metric_reading = if otlp.is_some() { reading.metric_reading() } else { MetricReading::default() };
         let plain = environment.text("NO_COLOR").is_some() || environment.text("TERM") == Some("dumb");
-        let Reading { environment: _, warnings, settings } = reading;
+        let Reading { environment: _, mut warnings, settings, problems } = reading;
+        if !problems.is_empty() {
+            return Err(ConfigError::Problems(problems));
+        }
+        // A general variable is read for each signal.
+        let mut said = std::collections::BTreeSet::new();
+        warnings.retain(|warning| said.insert(warning.clone()));
         Ok(Self {
-            outputs: OutputsConfig { outputs, otlp, batching, when_full: WhenFull::default(), plain },
+            outputs: OutputsConfig {
+                outputs,
+                otlp,
+                otlp_metrics,
+                metric_reading,
+                batching,
+                when_full: WhenFull::default(),
+                plain,
+            },
             settings,
             warnings,
         })
     }
-
-    /// What `sonde config print` shows: `name: value` lines with their sources as comments.
-    ///
-    /// # Errors
-    /// Those of [`Resolved::new`].
-    pub fn print(args: &RunArgs, environment: &Environment) -> Result<String, ConfigError> {
-        let targets = args.targets.targets();
-        let flag = |given: bool, name| if given { Source::Flag(name) } else { Source::Default };
-        let list = |values: Vec<String>| if values.is_empty() { "any".to_owned() } else { values.join(",") };
-        let ports = targets.ports.ranges().iter();
-        let ports =
-            ports.map(|(low, high)| if low == high { low.to_string() } else { format!("{low}-{high}") });
-        let exes = targets.exes.iter().map(|exe| exe.pattern().to_owned());
-        let services = targets.services.iter().map(|service| service.pattern().to_owned());
-        let pids = targets.pids.iter().map(u32::to_string);
-        let hooks = match args.hooks.hooks {
-            HookChoice::Auto => "auto",
-            HookChoice::Lengths => "lengths",
-            HookChoice::Syscalls => "syscalls",
-        };
-        let mut settings = vec![
-            Setting {
-                name: "port",
-                value: list(ports.collect()),
-                source: flag(!targets.ports.is_empty(), "--port"),
-            },
-            Setting {
-                name: "exe",
-                value: list(exes.collect()),
-                source: flag(!targets.exes.is_empty(), "--exe"),
-            },
-            Setting {
-                name: "pid",
-                value: list(pids.collect()),
-                source: flag(!targets.pids.is_empty(), "--pid"),
-            },
-            Setting {
-                name: "service",
-                value: list(services.collect()),
-                source: flag(!targets.services.is_empty(), "--service"),
-            },
-            Setting {
-                name: "hooks",
-                value: hooks.to_owned(),
-                source: flag(args.hooks.hooks != HookChoice::Auto, "--hooks"),
-            },
-        ];
-        let resolved = Self::new(&args.outputs, environment)?;
-        settings.extend(resolved.settings);
-        let width =
-            settings.iter().map(|setting| setting.name.len() + setting.value.len()).max().unwrap_or(0);
-        let mut text = String::new();
-        for Setting { name, value, source } in &settings {
-            let pad = width - name.len() - value.len() + 2;
-            text.push_str(&format!("{name}: {value}{:pad$}# {source}\n", ""));
-        }
-        for warning in &resolved.warnings {
-            text.push_str(&format!("# warning: {warning}\n"));
-        }
-        Ok(text)
-    }
 }
 
-/// Flags, else `OTEL_SDK_DISABLED`, else `OTEL_TRACES_EXPORTER`, else what the presence of an endpoint says.
-fn choose(
-    args: &OutputArgs,
-    environment: &Environment,
-    warnings: &mut Vec<String>,
-) -> (Vec<OutputSpec>, Source) {
-    let disabled = environment.boolean("OTEL_SDK_DISABLED", warnings);
+/// Flags, else `OTEL_SDK_DISABLED`, else `OTEL_TRACES_EXPORTER`, else the key `outputs`, else what the presence of an
+/// endpoint says.
+fn choose(args: &OutputArgs, reading: &mut Reading<'_>) -> (Vec<OutputSpec>, Source) {
+    let environment = reading.environment;
+    let disabled = environment.boolean("OTEL_SDK_DISABLED", &mut reading.warnings);
     if !args.outputs.is_empty() {
         return (args.outputs.clone(), Source::Flag("--output"));
     }
     if disabled {
-        warnings
+        reading
+            .warnings
             .push("OTEL_SDK_DISABLED is true: no spans are put out; --output would override it".to_owned());
         return (vec![OutputSpec::None], Source::Variable("OTEL_SDK_DISABLED"));
     }
@@ -217,12 +163,22 @@ fn choose(
                 "console" => outputs.push(OutputSpec::Console),
                 "otlp/stdout" => outputs.push(OutputSpec::Json(None)),
                 "none" => outputs.push(OutputSpec::None),
-                _ => warnings
+                _ => reading
+                    .warnings
                     .push(format!("{exporter}: {name} is ignored: write otlp, console, otlp/stdout or none")),
             }
         }
         if !outputs.is_empty() {
             return (outputs, Source::Variable(exporter));
+        }
+    }
+    let key = "SONDE_OUTPUTS";
+    if environment.text(key).is_some() {
+        // Noted with the others once they are known to go together.
+        let outputs = reading.list("outputs", key, &[]);
+        reading.settings.pop();
+        if !outputs.is_empty() {
+            return (outputs, Source::Variable(key));
         }
     }
     match environment.first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]) {
@@ -263,15 +219,6 @@ impl std::fmt::Display for OutputSpec {
             Self::Json(Some(file)) => write!(f, "json:{}", file.display()),
             Self::Otlp => f.write_str("otlp"),
             Self::None => f.write_str("none"),
-        }
-    }
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
-            Self::Default => f.write_str("default"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use super::*;
-use crate::config::{Cli, Command, ConfigAction};
+use crate::config::{Cli, Command, Config, ConfigAction, RunArgs};
 
 const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
 
@@ -45,7 +45,7 @@ fn outputs_are_chosen() {
     ];
     for (args, variables, outputs, source) in cases {
         let resolved = resolve(args, variables).unwrap();
-        let setting = resolved.settings.iter().find(|setting| setting.name == "output").unwrap();
+        let setting = resolved.settings.iter().find(|setting| setting.name == "outputs").unwrap();
         assert_eq!(
             (setting.value.as_str(), setting.source.to_string().as_str()),
             (*outputs, *source),
@@ -153,13 +153,13 @@ fn every_command_parses() {
 fn the_configuration_prints_with_sources_and_without_secrets() {
     let args = ["sonde", "config", "print", "--port", "443,80-90", "--exe", "nginx"];
     let Command::Config(config) = Cli::try_parse_from(args).unwrap().command else { panic!() };
-    let ConfigAction::Print(args) = config.action;
+    let ConfigAction::Print(args) = config.action else { panic!() };
     let environment = Environment::of([
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:secret@c:4318/base"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret"),
         ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
     ]);
-    let text = Resolved::print(&args, &environment).unwrap();
+    let text = Config::new(&args, &environment).unwrap().print();
     assert!(!text.contains("secret"), "{text}");
     insta::assert_snapshot!(text);
 }

@@ -9,7 +9,7 @@ use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record, record::flags};
 
 use super::recency::Recency;
 use super::{Bounds, ConnKey, Direction, Ends, Identity, Nanos, Reassembly, Segment, Stamp};
-use crate::proto::{Context, Ending, Event, Parser};
+use crate::proto::{Capture, Context, Ending, Event, Onset, Parser};
 use crate::telemetry::{Counters, Lost};
 
 /// Error numbers of `sk_err` (asm-generic/errno.h). EPIPE is a reset that met a connection closed by the other end.
@@ -70,6 +70,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Connections {
     limits: Limits,
+    capture: Arc<Capture>,
     counters: Arc<Counters>,
     /// By address of the `struct sock`.
     by_sock: HashMap<u64, u32, foldhash::fast::RandomState>,
@@ -78,6 +79,8 @@ pub struct Connections {
     waiting: Vec<u32>,
     buffered: usize,
     last_id: u64,
+    /// Time of the record or tick being taken.
+    now: Nanos,
     next_sweep: Nanos,
 }
 
@@ -104,28 +107,42 @@ impl Connections {
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
         Self {
             limits,
+            capture: Arc::default(),
             counters,
             by_sock: HashMap::default(),
             connections: Recency::default(),
             waiting: Vec::new(),
             buffered: 0,
             last_id: 0,
+            now: 0,
             next_sweep: 0,
         }
+    }
+
+    /// Says what is kept of heads from here on.
+    pub fn set_capture(&mut self, capture: Capture) {
+        self.capture = Arc::new(capture);
     }
 
     /// Takes one record; appends what it says to `events`.
     pub fn record(&mut self, record: &Record<'_>, events: &mut Vec<Event>) {
         let before = events.len();
         match record {
-            Record::Chunk(header, bytes) => self.chunk(header, bytes, events),
-            Record::Life(header, bytes) => self.life(header, bytes, events),
+            Record::Chunk(header, bytes) => {
+                self.now = header.time_ns;
+                self.chunk(header, bytes, events);
+            }
+            Record::Life(header, bytes) => {
+                self.now = header.time_ns;
+                self.life(header, bytes, events);
+            }
         }
         self.count(before, events);
     }
 
     /// Takes the time of the latest records: gives up holes and forgets idle connections.
     pub fn tick(&mut self, now: Nanos, events: &mut Vec<Event>) {
+        self.now = now;
         let before = events.len();
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.retain(|&slot| {
@@ -176,7 +193,7 @@ impl Connections {
         connection.last_seen = connection.last_seen.max(header.time_ns);
         if connection.stream.is_none() {
             connection.identity.set_ends(Ends::of_chunk(header));
-            let parser = Parser::new(is_fresh(header));
+            let parser = Parser::new(onset(header));
             connection.stream = Some(Stream { reassembly: Reassembly::default(), parser });
         }
         self.drive(slot, events, |stream, bounds, context| {
@@ -240,7 +257,7 @@ impl Connections {
                     self.end(slot, ending, events);
                 }
             }
-            None => {}
+            Some(LifeEvent::Forked) | None => {}
         }
     }
 
@@ -288,11 +305,13 @@ impl Connections {
         events: &mut Vec<Event>,
         run: impl FnOnce(&mut Stream, &Bounds, &mut Context<'_>),
     ) {
-        let Self { limits, counters, connections, buffered, last_id, .. } = self;
+        let Self { limits, counters, capture, connections, buffered, last_id, now, .. } = self;
+        let time = *now;
         let Some(connection) = connections.get_mut(slot) else { return };
         let Connection { identity, stream: Some(stream), buffered: own, .. } = connection else { return };
         let head_bytes = if *buffered > limits.buffered { SHORT_HEAD } else { limits.head };
-        let mut context = Context { identity, ids: last_id, counters, events, head_bytes };
+        let mut context =
+            Context { identity, ids: last_id, counters, events, head_bytes, capture, now: time };
         let ran = catch_unwind(AssertUnwindSafe(|| run(stream, &limits.reassembly, &mut context)));
         if ran.is_err() {
             counters.lose(Lost::ParserPanic, 1);
@@ -353,11 +372,15 @@ impl Connections {
     }
 }
 
-/// The connection is seen from its first byte on. The end that called connect counts its SYN among what it wrote.
-fn is_fresh(header: &ChunkHeader) -> bool {
-    if header.flags & flags::POSITION == 0 {
-        return header.role().is_some();
-    }
+/// What of the connection was seen first, by its first chunk. The end that called connect counts its SYN among what it
+/// wrote; who did is known where the kernel side saw it open.
+fn onset(header: &ChunkHeader) -> Onset {
     let syn = u64::from(header.direction() == Some(Direction::Write));
-    header.position <= syn && header.flags & flags::LATE == 0
+    let first = header.position <= syn && header.flags & flags::LATE == 0;
+    match (header.flags & flags::POSITION != 0, header.role()) {
+        (true, _) if first => Onset::FirstByte,
+        (false, Some(_)) => Onset::FirstByte,
+        (true, Some(_)) => Onset::Opening,
+        (_, None) => Onset::Joined,
+    }
 }

@@ -6,7 +6,7 @@ use sonde_abi::record::flags;
 use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record};
 
 use super::{Address, Connections, Limits, Role};
-use crate::proto::{Event, Exchange, Failure, Quality};
+use crate::proto::{Event, Exchange, Failure, Parser, Quality};
 use crate::telemetry::{Counters, Lost};
 
 const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\n\r\n";
@@ -28,12 +28,9 @@ fn header(sock: u64, direction: u8, position: u64) -> ChunkHeader {
         kind: 1,
         direction,
         flags: flags::POSITION,
-        captured: 0,
         time_ns: 1_000_000,
         sock,
         position,
-        length: 0,
-        queued_us: 0,
         tgid: 1,
         tid: 2,
         first_local: 1,
@@ -41,11 +38,7 @@ fn header(sock: u64, direction: u8, position: u64) -> ChunkHeader {
         local_port: 80,
         peer_port: 4000,
         family: 2,
-        role: 0,
-        reserved: 0,
-        tail: [0; 8],
-        local: [127; 16],
-        peer: [127; 16],
+        ..ChunkHeader::default()
     }
 }
 
@@ -53,7 +46,6 @@ fn life(sock: u64, event: LifeEvent, length: usize) -> LifeHeader {
     LifeHeader {
         kind: 2,
         event: event as u8,
-        error: 0,
         length: length as u32,
         time_ns: 500,
         sock,
@@ -61,6 +53,7 @@ fn life(sock: u64, event: LifeEvent, length: usize) -> LifeHeader {
         first_peer: 2,
         tgid: 7,
         tid: 8,
+        ..LifeHeader::default()
     }
 }
 
@@ -133,6 +126,62 @@ fn the_path_of_a_unix_socket_is_the_servers() {
         let ends = &exchange.opening.ends;
         let named = if role == Role::Server { &ends.local } else { &ends.peer };
         assert_eq!(*named, Address::Unix("/path".into()));
+    }
+}
+
+#[test]
+fn a_panic_is_counted_and_costs_its_connection_only() {
+    let mut node = node(Limits::default());
+    node.chunk(header(1, 0, 0), REQUEST);
+    node.chunk(header(2, 0, 0), REQUEST);
+    // The hole makes the bytes wait that the parser then panics at: they must be given back too.
+    node.chunk(header(2, 0, 5_000), Parser::PANIC);
+    assert!(node.connections.buffered() > 0);
+    node.connections.tick(1_000_000_000, &mut node.events);
+    assert_eq!(node.counters.lost(Lost::ParserPanic), 1);
+    assert_eq!(node.connections.buffered(), 0);
+    // Whatever follows on that connection is left alone; the other one goes on.
+    node.chunk(header(2, 1, 0), RESPONSE);
+    node.chunk(header(2, 0, 6_000), REQUEST);
+    node.chunk(header(1, 1, 0), RESPONSE);
+    node.connections.finish(&mut node.events);
+    let [exchange] = node.ended()[..] else { panic!("{:?}", node.ended()) };
+    assert_eq!((exchange.opening.conn.sock, exchange.failure), (1, None));
+    assert_eq!(node.counters.lost(Lost::ParserPanic), 1);
+}
+
+#[test]
+fn what_breaks_off_does_so_when_that_is_told() {
+    let mut node = node(Limits::default());
+    node.chunk(header(1, 0, 0), REQUEST);
+    node.chunk(header(2, 0, 0), b"POST /a HTTP/1.1\r\nContent-Length: 9000\r\n\r\n");
+    node.chunk(header(3, 0, 0), REQUEST);
+    let closed = LifeHeader { error: 104, time_ns: 3_000_000, ..life(1, LifeEvent::Closed, 0) };
+    node.connections.record(&Record::Life(closed, &[]), &mut node.events);
+    // Told behind a hole, taken when that is given up: the end of the stream was before.
+    let end = ChunkHeader { time_ns: 4_000_000, flags: flags::POSITION | flags::END, ..header(2, 1, 0) };
+    node.chunk(header(2, 0, 5_000), b"x");
+    node.connections.record(&Record::Chunk(end, &[]), &mut node.events);
+    node.connections.tick(900_000_000, &mut node.events);
+    let told = |sock| {
+        let exchange = node.ended().into_iter().find(|exchange| exchange.opening.conn.sock == sock).unwrap();
+        (exchange.failure, exchange.failed)
+    };
+    assert_eq!(told(1), (Some(Failure::ConnectionReset), Some(3_000_000)));
+    assert_eq!(told(2), (Some(Failure::Closed), Some(4_000_000)));
+    assert_eq!(node.ended().len(), 2);
+}
+
+#[test]
+fn exchanges_of_an_older_connection_say_so() {
+    for (role, marked) in [(0, true), (1, false)] {
+        let mut node = node(Limits::default());
+        for (at, n) in [(400, 900), (400 + REQUEST.len() as u64, 900 + RESPONSE.len() as u64)] {
+            node.chunk(ChunkHeader { role, ..header(1, 0, at) }, REQUEST);
+            node.chunk(ChunkHeader { role, ..header(1, 1, n) }, RESPONSE);
+        }
+        let qualities: Vec<_> = node.ended().iter().map(|exchange| exchange.quality).collect();
+        assert_eq!(qualities, [marked.then_some(Quality::Joined); 2], "role {role}");
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod container;
 mod elf;
+mod forks;
 mod proc;
 mod runtime;
 mod service;
@@ -23,8 +24,10 @@ pub use runtime::{Language, Runtime};
 pub use targets::{Decision, Exclusion, INFRASTRUCTURE};
 
 use crate::config::Targets;
+use crate::conn::Nanos;
 use crate::enrich::{Described, Host, Resource};
 use crate::span::{ProcessId, Scheduling};
+use forks::{Fork, Forks};
 use proc::{ProcFs, Stat};
 
 /// Processes that are remembered. At the limit the eighth that was asked for least recently is forgotten, and read anew
@@ -33,6 +36,9 @@ const REMEMBERED: usize = 16_384;
 
 /// Bytes of the joined command line that [`Process::cmdline`] keeps.
 const CMDLINE_KEPT: usize = 2048;
+
+/// `/proc` counts the start of a process in hundredths of a second (`USER_HZ`).
+const NANOS_PER_TICK: Nanos = 10_000_000;
 
 /// How often [`Processes::recheck`] looks again before it takes what it has seen for final.
 const RECHECKS: u8 = 4;
@@ -76,6 +82,7 @@ pub struct Processes {
     targets: Targets,
     own: u32,
     known: HashMap<u32, Known, foldhash::fast::RandomState>,
+    forks: Forks,
     asked: u64,
 }
 
@@ -101,7 +108,15 @@ impl Processes {
     /// own id there.
     #[must_use]
     pub fn under(root: impl Into<PathBuf>, own: u32, targets: Targets, host: Host) -> Self {
-        Self { proc: ProcFs::new(root), host, targets, own, known: HashMap::default(), asked: 0 }
+        Self {
+            proc: ProcFs::new(root),
+            host,
+            targets,
+            own,
+            known: HashMap::default(),
+            forks: Forks::default(),
+            asked: 0,
+        }
     }
 
     /// What is known of the process that has this id now. Where it is known already that takes one look at its `stat`
@@ -130,6 +145,40 @@ impl Processes {
         let process = Arc::new(process);
         self.remember(tgid, stat.stack, Arc::clone(&process), false);
         process
+    }
+
+    /// A process that is known, or was forked by one that is, has forked another one at that time (`CLOCK_MONOTONIC`).
+    pub fn forked(&mut self, child: u32, parent: u32, time: Nanos) {
+        let known = self.known.get(&parent).map(|known| Arc::clone(&known.process));
+        if let Some(parent) = known.or_else(|| self.forks.parent(parent)) {
+            self.forks.add(child, Fork { parent, time });
+        }
+    }
+
+    /// As [`Processes::identify`], for a process of which [`Processes::forked`] told, and which has not replaced its
+    /// program since: where it is gone already, it is what its parent is, under its own id.
+    pub fn identify_forked(&mut self, tgid: u32) -> Arc<Process> {
+        let fork = self.forks.take(tgid);
+        // The executable of a process that has ended cannot be read even while its id is still there.
+        if self.proc.exe(tgid).is_none()
+            && let Some(Fork { parent, time }) = fork
+        {
+            self.asked += 1;
+            let process = Arc::new(self.like_parent(tgid, &parent, time));
+            self.remember(tgid, 0, Arc::clone(&process), false);
+            return process;
+        }
+        self.identify(tgid)
+    }
+
+    fn like_parent(&self, tgid: u32, parent: &Process, time: Nanos) -> Process {
+        let id = ProcessId { tgid, started: time / NANOS_PER_TICK };
+        let decision = match parent.decision {
+            Decision::Excluded(Exclusion::Backend) => parent.decision,
+            _ => targets::decide(&self.targets, tgid, parent.program(), parent.resource.service_name()),
+        };
+        let resource = Arc::new(parent.resource.of_child(&self.host, parent.id, id));
+        Process { id, resource, decision, ..parent.clone() }
     }
 
     /// What was last read of a process, without looking again.
@@ -193,7 +242,7 @@ impl Processes {
     }
 
     fn read(&self, tgid: u32, stat: &Stat) -> Process {
-        let Self { proc, host, targets, own, known: _, asked: _ } = self;
+        let Self { proc, host, targets, own, known: _, forks: _, asked: _ } = self;
         let exe = proc.exe(tgid).unwrap_or_default();
         let args = proc.cmdline(tgid);
         let otel = service::Declared::of(proc, tgid, stat.ppid);

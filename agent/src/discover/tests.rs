@@ -148,6 +148,31 @@ fn a_backend_is_left_alone_unless_it_is_a_target() {
 }
 
 #[test]
+fn a_forked_process_that_is_gone_is_what_its_parent_was() {
+    let tree = Tree::new();
+    let fake = Fake { comm: "shop", exe: "/srv/shop", started: 1, ..Fake::default() };
+    tree.put(7, &fake);
+    let targets = Targets { exes: vec!["/srv/*".parse().unwrap()], ..Targets::default() };
+    let mut processes = Processes::under(tree.root(), 1, targets, host());
+    let parent = processes.identify(7);
+    processes.forked(8, 7, 30_000_000);
+    processes.forked(9, 8, 40_000_000);
+    processes.forked(11, 10, 50_000_000);
+
+    let child = processes.identify_forked(9);
+    assert_eq!(child.id, ProcessId { tgid: 9, started: 4 }, "forked by one that was never looked at");
+    assert_eq!((child.program(), child.decision), ("/srv/shop", Decision::Observed));
+    assert_eq!(child.resource.service_name(), parent.resource.service_name());
+    assert_eq!(format!("{:?}", attribute(&child, "process.pid").unwrap()), "Int(9)");
+    assert_ne!(attribute(&child, "service.instance.id"), attribute(&parent, "service.instance.id"));
+    assert!(Arc::ptr_eq(&processes.identify(9), &child), "and stays that");
+
+    tree.put(8, &Fake { comm: "other", exe: "/opt/other", started: 3, ..Fake::default() });
+    assert_eq!(processes.identify_forked(8).program(), "/opt/other", "who lives speaks for itself");
+    assert_eq!(processes.identify_forked(11).decision, Decision::Excluded(Exclusion::NotATarget));
+}
+
+#[test]
 fn bounded() {
     let tree = Tree::new();
     let mut processes = processes(&tree);

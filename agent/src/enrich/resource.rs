@@ -58,6 +58,21 @@ impl Resource {
         resource
     }
 
+    /// The resource of a process that `parent` forked, made from the parent's: the same but for what names the process.
+    #[must_use]
+    pub fn of_child(&self, host: &Host, parent: ProcessId, child: ProcessId) -> Self {
+        let mut resource = self.clone();
+        let inherited = instance_id(host, parent);
+        for Attribute { key, value } in &mut resource.attributes {
+            if key == key::PROCESS_PID && *value == AttributeValue::from(i64::from(parent.tgid)) {
+                *value = i64::from(child.tgid).into();
+            } else if key == key::SERVICE_INSTANCE_ID && *value == AttributeValue::from(inherited.clone()) {
+                *value = instance_id(host, child).into();
+            }
+        }
+        resource
+    }
+
     /// The value of `service.name`; empty where it is missing.
     #[must_use]
     pub fn service_name(&self) -> &str {
@@ -93,6 +108,12 @@ impl From<&'static str> for AttributeValue {
 impl From<i64> for AttributeValue {
     fn from(number: i64) -> Self {
         Self::Int(number)
+    }
+}
+
+impl From<bool> for AttributeValue {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
     }
 }
 

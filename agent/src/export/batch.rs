@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::enrich::Resource;
-use crate::span::{AttributeValue, Span};
+use crate::span::Span;
 
 /// A span and the resource of its process.
 pub type Item = (Arc<Resource>, Span);
@@ -69,21 +69,7 @@ pub(super) fn pieces(mut spans: Vec<Item>) -> Vec<Piece> {
 
 /// Memory of a span, near enough for a bound.
 fn estimate((_, span): &Item) -> usize {
-    let texts = span.attributes.iter().map(|attribute| {
-        attribute.key.len()
-            + match &attribute.value {
-                AttributeValue::Str(text) => text.len(),
-                AttributeValue::StrArray(list) => {
-                    list.iter().map(|text| size_of_val(text) + text.len()).sum()
-                }
-                AttributeValue::Int(_) | AttributeValue::Double(_) | AttributeValue::Bool(_) => 0,
-            }
-    });
-    size_of::<Item>()
-        + size_of_val(span.attributes.as_slice())
-        + span.name.len()
-        + span.context.trace_state.len()
-        + texts.sum::<usize>()
+    size_of::<Item>() + span.name.len() + span.context.trace_state.len() + span.attributes.weight()
 }
 
 /// Spans in the groups of their resources, both in the order of first appearance.

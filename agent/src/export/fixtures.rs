@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::enrich::Resource;
 use crate::span::{
-    Attribute, AttributeValue, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind, SpanStatus,
-    TraceId,
+    Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
+    SpanStatus, TraceId,
 };
 
 /// 2026-11-21T09:41:07.123456789Z.
@@ -39,7 +39,7 @@ pub(crate) fn span(name: &'static str, start: u64, end: u64) -> Span {
         name: Cow::Borrowed(name),
         start,
         end,
-        attributes: Vec::new(),
+        attributes: Attributes::default(),
         status: SpanStatus::Unset,
         process: ProcessId { tgid: 42, started: 1 },
     }

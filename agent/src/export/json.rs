@@ -3,7 +3,7 @@
 //! The encoding is that of the OTLP specification ("JSON Protobuf Encoding"): lowerCamelCase names, ids in hexadecimal, 64-bit
 //! integers as strings, enums as numbers. Written by hand into one buffer: no value tree per span.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use super::batch::{Piece, by_resource};
@@ -12,17 +12,17 @@ use super::queue::Queue;
 use super::sink::Sink;
 use super::text::{digits, hex};
 use super::wire;
-use crate::span::{Attribute, AttributeValue, Span, SpanStatus};
+use crate::span::{Span, SpanStatus, Value};
 
 /// Spans of one line at most.
-const LINE_SPANS: usize = 512;
+const LINE_SPANS: usize = 256;
 
 /// Longest time that a span waits for others to share its line.
 const LINGER: Duration = Duration::from_millis(100);
 
 /// Writes spans until the queue is closed and empty.
 pub(super) fn run(queue: &Queue, ledger: &Ledger, mut sink: Sink) {
-    let mut line = String::new();
+    let mut line = Vec::new();
     loop {
         // The first span of a line is waited for without end, those that share it for a moment.
         let first = queue.take(0, 1, None, ledger);
@@ -33,165 +33,173 @@ pub(super) fn run(queue: &Queue, ledger: &Ledger, mut sink: Sink) {
         }
         line.clear();
         encode(&taken.pieces, &mut line);
-        line.push('\n');
-        sink.write(line.as_bytes(), taken.spans as u64, ledger);
+        line.push(b'\n');
+        drop(taken.pieces);
+        sink.write(&line, taken.spans as u64, ledger);
         // One batch of huge spans must not hold its memory for ever.
         line.shrink_to(1 << 20);
     }
 }
 
 /// Adds one `TracesData` object.
-pub(super) fn encode(pieces: &[Piece], out: &mut String) {
-    out.push_str("{\"resourceSpans\":[");
+pub(super) fn encode(pieces: &[Piece], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"resourceSpans\":[");
     separated(out, by_resource(pieces), |out, (resource, spans)| {
-        out.push_str("{\"resource\":{");
-        attributes(out, &resource.attributes);
-        out.push_str("},\"scopeSpans\":[{\"scope\":{\"name\":");
+        out.extend_from_slice(b"{\"resource\":{");
+        out.extend_from_slice(b"\"attributes\":[");
+        separated(out, &resource.attributes, |out, each| attribute(out, &each.key, each.value.borrowed()));
+        out.push(b']');
+        out.extend_from_slice(b"},\"scopeSpans\":[{\"scope\":{\"name\":");
         text(out, wire::SCOPE);
-        out.push_str(",\"version\":");
+        out.extend_from_slice(b",\"version\":");
         text(out, wire::VERSION);
-        out.push_str("},\"spans\":[");
+        out.extend_from_slice(b"},\"spans\":[");
         separated(out, spans, span);
-        out.push_str("],\"schemaUrl\":");
+        out.extend_from_slice(b"],\"schemaUrl\":");
         text(out, wire::SCHEMA);
-        out.push_str("}],\"schemaUrl\":");
+        out.extend_from_slice(b"}],\"schemaUrl\":");
         text(out, wire::SCHEMA);
-        out.push('}');
+        out.push(b'}');
     });
-    out.push_str("]}");
+    out.extend_from_slice(b"]}");
 }
 
-fn span(out: &mut String, span: &Span) {
-    out.push_str("{\"traceId\":\"");
+fn span(out: &mut Vec<u8>, span: &Span) {
+    out.extend_from_slice(b"{\"traceId\":\"");
     hex(out, &span.context.trace_id.0);
-    out.push_str("\",\"spanId\":\"");
+    out.extend_from_slice(b"\",\"spanId\":\"");
     hex(out, &span.context.span_id.0);
     if !span.context.trace_state.is_empty() {
-        out.push_str("\",\"traceState\":");
+        out.extend_from_slice(b"\",\"traceState\":");
         text(out, &span.context.trace_state);
-        out.push_str(",\"parentSpanId\":\"");
+        out.extend_from_slice(b",\"parentSpanId\":\"");
     } else {
-        out.push_str("\",\"parentSpanId\":\"");
+        out.extend_from_slice(b"\",\"parentSpanId\":\"");
     }
     if let Some(parent) = &span.parent {
         hex(out, &parent.span_id.0);
     }
-    out.push_str("\",\"flags\":");
+    out.extend_from_slice(b"\",\"flags\":");
     digits(out, wire::flags(span).into(), 1);
-    out.push_str(",\"name\":");
+    out.extend_from_slice(b",\"name\":");
     text(out, &span.name);
-    out.push_str(",\"kind\":");
+    out.extend_from_slice(b",\"kind\":");
     digits(out, wire::kind(span.kind).unsigned_abs().into(), 1);
-    out.push_str(",\"startTimeUnixNano\":\"");
+    out.extend_from_slice(b",\"startTimeUnixNano\":\"");
     digits(out, span.start, 1);
-    out.push_str("\",\"endTimeUnixNano\":\"");
+    out.extend_from_slice(b"\",\"endTimeUnixNano\":\"");
     digits(out, span.end, 1);
-    out.push('"');
-    if !span.attributes.is_empty() {
-        out.push(',');
-        attributes(out, &span.attributes);
+    out.push(b'"');
+    let before = out.len();
+    span.attributes.each(|key, value| {
+        out.extend_from_slice(if out.len() > before { b"," } else { b",\"attributes\":[".as_slice() });
+        attribute(out, key, value);
+    });
+    if out.len() > before {
+        out.push(b']');
     }
-    out.push_str(",\"status\":{");
+    out.extend_from_slice(b",\"status\":{");
     if let SpanStatus::Error(message) = &span.status {
         if !message.is_empty() {
-            out.push_str("\"message\":");
+            out.extend_from_slice(b"\"message\":");
             text(out, message);
-            out.push(',');
+            out.push(b',');
         }
-        out.push_str("\"code\":");
+        out.extend_from_slice(b"\"code\":");
         digits(out, wire::STATUS_ERROR.unsigned_abs().into(), 1);
     }
-    out.push_str("}}");
+    out.extend_from_slice(b"}}");
 }
 
-fn attributes(out: &mut String, attributes: &[Attribute]) {
-    out.push_str("\"attributes\":[");
-    separated(out, attributes, |out, attribute| {
-        out.push_str("{\"key\":");
-        text(out, &attribute.key);
-        out.push_str(",\"value\":");
-        match &attribute.value {
-            AttributeValue::Str(value) => string_value(out, value),
-            AttributeValue::Int(value) => {
-                out.push_str("{\"intValue\":\"");
-                if *value < 0 {
-                    out.push('-');
-                }
-                digits(out, value.unsigned_abs(), 1);
-                out.push_str("\"}");
-            }
-            AttributeValue::Double(value) => {
-                out.push_str("{\"doubleValue\":");
-                double(out, *value);
-                out.push('}');
-            }
-            AttributeValue::Bool(value) => {
-                out.push_str(if *value { "{\"boolValue\":true}" } else { "{\"boolValue\":false}" });
-            }
-            AttributeValue::StrArray(values) => {
-                out.push_str("{\"arrayValue\":{\"values\":[");
-                separated(out, values, |out, value| string_value(out, value));
-                out.push_str("]}}");
-            }
+fn attribute(out: &mut Vec<u8>, key: &str, value: Value<'_>) {
+    out.extend_from_slice(b"{\"key\":");
+    text(out, key);
+    match value {
+        Value::Str(value) => {
+            out.extend_from_slice(b",\"value\":{\"stringValue\":");
+            text(out, value);
+            out.extend_from_slice(b"}}");
         }
-        out.push('}');
-    });
-    out.push(']');
+        Value::Int(value) => {
+            out.extend_from_slice(b",\"value\":{\"intValue\":\"");
+            if value < 0 {
+                out.push(b'-');
+            }
+            digits(out, value.unsigned_abs(), 1);
+            out.extend_from_slice(b"\"}}");
+        }
+        Value::Double(value) => {
+            out.extend_from_slice(b",\"value\":{\"doubleValue\":");
+            double(out, value);
+            out.extend_from_slice(b"}}");
+        }
+        Value::Bool(value) => {
+            out.extend_from_slice(b",\"value\":{\"boolValue\":");
+            out.extend_from_slice(if value { b"true}}".as_slice() } else { b"false}}" });
+        }
+        Value::StrArray(values) => {
+            out.extend_from_slice(b",\"value\":{\"arrayValue\":{\"values\":[");
+            separated(out, values, |out, value| {
+                out.extend_from_slice(b"{\"stringValue\":");
+                text(out, value);
+                out.push(b'}');
+            });
+            out.extend_from_slice(b"]}}}");
+        }
+    }
 }
 
-fn string_value(out: &mut String, value: &str) {
-    out.push_str("{\"stringValue\":");
-    text(out, value);
-    out.push('}');
-}
-
-fn separated<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut String, T)) {
+fn separated<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut each: impl FnMut(&mut Vec<u8>, T),
+) {
     for (at, item) in items.into_iter().enumerate() {
         if at > 0 {
-            out.push(',');
+            out.push(b',');
         }
         each(out, item);
     }
 }
 
 /// JSON has no NaN and no infinities: Protobuf's JSON mapping writes them as strings.
-fn double(out: &mut String, value: f64) {
+fn double(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
-        // Writing to a String cannot fail.
+        // Writing to memory cannot fail.
         let _ = write!(out, "{value:?}");
     } else if value.is_nan() {
-        out.push_str("\"NaN\"");
+        out.extend_from_slice(b"\"NaN\"");
     } else {
-        out.push_str(if value > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" });
+        out.extend_from_slice(if value > 0.0 { b"\"Infinity\"".as_slice() } else { b"\"-Infinity\"" });
     }
 }
 
 /// A JSON string (RFC 8259, section 7). What needs no escape is copied in runs.
-fn text(out: &mut String, value: &str) {
+fn text(out: &mut Vec<u8>, value: &str) {
     let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    out.push('"');
+    out.push(b'"');
     let mut rest = value;
     // Nearly no text has any: a look at all bytes without a branch is done 32 at a time.
     let has_special = value.bytes().fold(false, |any, byte| any | is_special(byte));
     while has_special && let Some(at) = rest.bytes().position(is_special) {
         let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        out.push_str(plain);
+        out.extend_from_slice(plain.as_bytes());
         match from.as_bytes().first() {
-            Some(b'\n') => out.push_str("\\n"),
-            Some(b'\r') => out.push_str("\\r"),
-            Some(b'\t') => out.push_str("\\t"),
+            Some(b'\n') => out.extend_from_slice(b"\\n"),
+            Some(b'\r') => out.extend_from_slice(b"\\r"),
+            Some(b'\t') => out.extend_from_slice(b"\\t"),
             Some(control @ ..b' ') => {
-                out.push_str("\\u00");
+                out.extend_from_slice(b"\\u00");
                 hex(out, &[*control]);
             }
             Some(byte) => {
-                out.push('\\');
-                out.push(char::from(*byte));
+                out.push(b'\\');
+                out.push(*byte);
             }
             None => {}
         }
         rest = from.get(1..).unwrap_or_default();
     }
-    out.push_str(rest);
-    out.push('"');
+    out.extend_from_slice(rest.as_bytes());
+    out.push(b'"');
 }

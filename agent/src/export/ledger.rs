@@ -1,53 +1,74 @@
-//! What became of the spans that one output took.
+//! What became of the items, spans or data points, that one output took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::telemetry::{Counters, Lost};
+use crate::telemetry::{Counters, Delivery, Lost, Signal};
 
-/// Keeps account of one output's spans: each that is taken from its queue is settled once, as delivered or as lost.
+/// Keeps account of one output's items: each that is taken from its queue is settled once, as delivered or as lost.
 #[derive(Debug)]
 pub(super) struct Ledger {
     counters: Arc<Counters>,
-    undelivered: Lost,
+    /// Over OTLP: the signal whose deliveries are counted.
+    signal: Option<Signal>,
     /// Taken from the queue and not settled yet.
     open: AtomicU64,
 }
 
 impl Ledger {
-    pub(super) fn new(counters: Arc<Counters>, undelivered: Lost) -> Self {
-        Self { counters, undelivered, open: AtomicU64::new(0) }
+    /// Of an output that nobody confirms anything to: standard output, a file.
+    pub(super) fn writing(counters: Arc<Counters>) -> Self {
+        Self { counters, signal: None, open: AtomicU64::new(0) }
     }
 
-    /// Spans that the full queue dropped.
+    /// Of an OTLP output.
+    pub(super) fn exporting(counters: Arc<Counters>, signal: Signal) -> Self {
+        Self { counters, signal: Some(signal), open: AtomicU64::new(0) }
+    }
+
+    /// Items that the full queue dropped.
     pub(super) fn dropped(&self, n: u64) {
-        self.counters.lose(Lost::QueueFull, n);
+        self.count(Delivery::Dropped, n);
     }
 
-    /// Spans left the queue.
+    /// Items left the queue.
     pub(super) fn took(&self, n: u64) {
         self.open.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// A backend accepted spans.
-    pub(super) fn exported(&self, n: u64) {
-        Counters::add(&self.counters.exported, self.settle(n));
+    /// A backend gave its last word on items, or there will be none.
+    pub(super) fn settled(&self, outcome: Delivery, n: u64) {
+        self.count(outcome, self.settle(n));
     }
 
-    /// Spans were written to where nobody confirms them.
+    /// Items were written to where nobody confirms them.
     pub(super) fn written(&self, n: u64) {
         self.settle(n);
     }
 
-    /// Spans could not be delivered.
+    /// Items could not be delivered.
     pub(super) fn lost(&self, n: u64) {
-        self.counters.lose(self.undelivered, self.settle(n));
+        self.settled(Delivery::Undelivered, n);
     }
 
     /// The output did not end in time: whatever it holds, and what was in its queue, is lost. It settles nothing afterwards.
     pub(super) fn abandon(&self, queued: u64) {
         let held = self.open.swap(0, Ordering::Relaxed);
-        self.counters.lose(self.undelivered, held + queued);
+        self.count(Delivery::Undelivered, held + queued);
+    }
+
+    fn count(&self, outcome: Delivery, n: u64) {
+        if let Some(signal) = self.signal {
+            self.counters.deliver(signal, outcome, n);
+        }
+        // Data points are no spans: what became of them is counted above alone.
+        let why = match (outcome, self.signal) {
+            (_, Some(Signal::Metrics)) | (Delivery::Accepted, _) => return,
+            (Delivery::Dropped, _) => Lost::QueueFull,
+            (_, Some(Signal::Traces)) => Lost::ExportFailed,
+            (_, None) => Lost::OutputFailed,
+        };
+        self.counters.lose(why, n);
     }
 
     /// How many of `n` were still open: all, unless the output was abandoned meanwhile.

@@ -28,18 +28,19 @@ pub(crate) use otlp::USER_AGENT;
 use queue::{Limits, Queue};
 use sink::Sink;
 
-use crate::config::{OutputSpec, OutputsConfig};
+use crate::config::{OutputSpec, OutputsConfig, WhenFull};
 use crate::metrics::Red;
-use crate::telemetry::{Counters, Lost};
+use crate::telemetry::{Counters, Signal};
 
 /// Series of the console's RED table at most.
 const RED_SERIES: usize = 2_000;
 
-/// Bytes of spans that may wait for one output. Spans of usual size meet the limit of their number first.
+/// Bytes of spans that may wait for one output, estimated. Spans of usual size meet the limit of their number first.
 const QUEUE_BYTES: usize = 16 << 20;
 
-/// Spans that may wait to be written to standard output or a file.
-const WRITER_QUEUE: usize = 16_384;
+/// Spans that may wait to be written to standard output or a file: what comes within a tenth of a second of full load, and
+/// less than five megabytes.
+const WRITER_QUEUE: usize = 6_144;
 
 /// Why an output could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -99,15 +100,15 @@ impl Outputs {
         for output in &config.outputs {
             match output {
                 OutputSpec::Console => {
+                    let replayed = config.when_full == WhenFull::Wait;
                     let red = Arc::new(Mutex::new(Red::new(RED_SERIES)));
                     outputs.red = Some(Arc::clone(&red));
                     let (sink, is_terminal) = Sink::stdout().map_err(OutputError::Stdout)?;
-                    let console = console::Console::new(is_terminal && !config.plain, red);
+                    let console = console::Console::new(is_terminal && !config.plain, replayed, red);
                     outputs.spawn(
                         "sonde-console",
                         limits(WRITER_QUEUE),
-                        counters,
-                        Lost::OutputFailed,
+                        Ledger::writing(Arc::clone(counters)),
                         |queue, ledger| {
                             console.run(&queue, &ledger, sink);
                         },
@@ -122,8 +123,7 @@ impl Outputs {
                     outputs.spawn(
                         "sonde-json",
                         limits(WRITER_QUEUE),
-                        counters,
-                        Lost::OutputFailed,
+                        Ledger::writing(Arc::clone(counters)),
                         |queue, ledger| {
                             json::run(&queue, &ledger, sink);
                         },
@@ -131,10 +131,11 @@ impl Outputs {
                 }
                 OutputSpec::Otlp => {
                     let Some(otlp) = &config.otlp else { continue };
-                    let exporter = otlp::Exporter::new(otlp, config.batching)?;
-                    let limits = limits(config.batching.queue);
-                    outputs.spawn("sonde-otlp", limits, counters, Lost::ExportFailed, |queue, ledger| {
-                        exporter.run(&queue, &ledger);
+                    let batching = config.batching;
+                    let exporter = otlp::Exporter::new(otlp, Signal::Traces, batching.timeout)?;
+                    let ledger = Ledger::exporting(Arc::clone(counters), Signal::Traces);
+                    outputs.spawn("sonde-otlp", limits(batching.queue), ledger, move |queue, ledger| {
+                        exporter.run_spans(batching, &queue, &ledger);
                     })?;
                 }
                 OutputSpec::None => {}
@@ -182,12 +183,11 @@ impl Outputs {
         &mut self,
         name: &str,
         limits: Limits,
-        counters: &Arc<Counters>,
-        undelivered: Lost,
+        ledger: Ledger,
         run: impl FnOnce(Arc<Queue>, Arc<Ledger>) + Send + 'static,
     ) -> Result<(), OutputError> {
         let queue = Arc::new(Queue::new(limits));
-        let ledger = Arc::new(Ledger::new(Arc::clone(counters), undelivered));
+        let ledger = Arc::new(ledger);
         let (hold, ended) = mpsc::channel::<()>();
         let (queue_there, ledger_there) = (Arc::clone(&queue), Arc::clone(&ledger));
         thread::Builder::new()

@@ -113,6 +113,12 @@ impl Queue {
         self.lock().closed
     }
 
+    /// Whether a quarter of each limit is still free: nothing will be dropped soon.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.spans <= self.limits.spans / 4 * 3 && state.bytes <= self.limits.bytes / 4 * 3
+    }
+
     /// Waits until no more spans will come.
     pub(super) async fn closed(&self) {
         // Enlisted before the look, so that a closing in between is not missed.
@@ -283,7 +289,7 @@ mod tests {
             let counters = Arc::new(Counters::default());
             Self {
                 queue: Queue::new(Limits { spans, bytes, when_full }),
-                ledger: Ledger::new(Arc::clone(&counters), Lost::OutputFailed),
+                ledger: Ledger::writing(Arc::clone(&counters)),
                 counters,
                 resource: Arc::new(resource("a")),
                 produced: 0,

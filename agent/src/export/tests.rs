@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::fixtures::{resource, span};
 use super::*;
 use crate::config::{Batching, WhenFull};
+use crate::telemetry::Lost;
 
 fn items(range: std::ops::Range<u64>) -> Vec<Item> {
     let resource = Arc::new(resource("shop"));
@@ -24,7 +25,7 @@ fn add_json(outputs: &mut Outputs, limits: Limits, file: impl Into<OwnedFd>) -> 
     let counters = Arc::new(Counters::default());
     let sink = Sink::new(File::from(file.into()), "a test".to_owned());
     outputs
-        .spawn("test", limits, &counters, Lost::OutputFailed, |queue, ledger| {
+        .spawn("test", limits, Ledger::writing(Arc::clone(&counters)), |queue, ledger| {
             json::run(&queue, &ledger, sink);
         })
         .unwrap();
@@ -63,6 +64,8 @@ fn a_file_gets_every_span_in_order_and_is_appended_to() {
     let config = OutputsConfig {
         outputs: vec![OutputSpec::Json(Some(path.clone()))],
         otlp: None,
+        otlp_metrics: None,
+        metric_reading: Default::default(),
         batching: Batching::default(),
         when_full: WhenFull::Wait,
         plain: true,
@@ -86,6 +89,8 @@ fn a_file_that_cannot_be_opened_is_an_error() {
     let config = OutputsConfig {
         outputs: vec![OutputSpec::Json(Some("/nowhere/x.jsonl".into()))],
         otlp: None,
+        otlp_metrics: None,
+        metric_reading: Default::default(),
         batching: Batching::default(),
         when_full: WhenFull::Drop,
         plain: true,
@@ -98,7 +103,9 @@ fn a_file_that_cannot_be_opened_is_an_error() {
 fn an_output_that_is_stuck_holds_up_nobody_and_its_spans_are_counted() {
     let mut outputs = Outputs { running: Vec::new(), red: None };
     let (reader, writer) = io::pipe().unwrap();
-    let (stuck, never_read) = (reader, writer);
+    let (stuck, mut never_read) = (reader, writer);
+    // As much as a pipe holds, so that not one line goes through.
+    io::Write::write_all(&mut never_read, &[b'\n'; 65_536]).unwrap();
     let stuck_counters = add_json(&mut outputs, limits(1_000), never_read);
     let (reader, writer) = io::pipe().unwrap();
     let fine = read_all(reader);
@@ -141,7 +148,7 @@ fn a_line_after_a_torn_one_is_whole() {
     writer.set_nonblocking(true).unwrap();
     let mut sink = Sink::new(File::from(OwnedFd::from(writer)), "a test".to_owned());
     let counters = Arc::new(Counters::default());
-    let ledger = Ledger::new(Arc::clone(&counters), Lost::OutputFailed);
+    let ledger = Ledger::writing(Arc::clone(&counters));
     ledger.took(3);
     let huge = [vec![b'x'; 4 << 20], b"\n".to_vec()].concat();
     sink.write(&huge, 1, &ledger);
@@ -171,9 +178,9 @@ fn the_console_shows_what_it_was_given_and_the_table_of_all() {
     let red = Arc::new(Mutex::new(Red::new(10)));
     let mut outputs = Outputs { running: Vec::new(), red: Some(Arc::clone(&red)) };
     let sink = Sink::new(File::from(OwnedFd::from(writer)), "a test".to_owned());
-    let console = console::Console::new(false, red);
+    let console = console::Console::new(false, false, red);
     outputs
-        .spawn("test", limits(100_000), &counters, Lost::OutputFailed, move |queue, ledger| {
+        .spawn("test", limits(100_000), Ledger::writing(Arc::clone(&counters)), move |queue, ledger| {
             console.run(&queue, &ledger, sink);
         })
         .unwrap();

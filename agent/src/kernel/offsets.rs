@@ -17,6 +17,8 @@ pub enum Part {
     Ipv6,
     /// TCP positions and first sequence numbers: late joins, gaps, and the two ends of one connection.
     Positions,
+    /// Own port of a connection that is closed already.
+    ClosedPorts,
     /// How long bytes waited before they were read.
     Arrival,
     /// Which connections were reset.
@@ -38,6 +40,7 @@ impl Part {
             Self::Descriptors => "the hook family `syscalls` cannot find sockets",
             Self::Ipv6 => "IPv6 connections show no addresses",
             Self::Positions => "no joining of a connection's two ends, and no gap is noticed",
+            Self::ClosedPorts => "what is read after a connection's close shows its own port as 0",
             Self::Arrival => "a server's spans start when it read the request, not when the request arrived",
             Self::Resets => "a reset connection is reported as closed",
             Self::Ends => "a stream's end is seen when its socket goes, not when it is read",
@@ -85,7 +88,7 @@ impl Resolved {
 }
 
 /// The structures that [`resolve`] wants the ids of, in its order.
-pub const STRUCTURES: [(Sort, &str); 11] = [
+pub const STRUCTURES: [(Sort, &str); 12] = [
     (Sort::Struct, "task_struct"),
     (Sort::Struct, "files_struct"),
     (Sort::Struct, "fdtable"),
@@ -94,6 +97,7 @@ pub const STRUCTURES: [(Sort, &str); 11] = [
     (Sort::Struct, "socket"),
     (Sort::Struct, "sock"),
     (Sort::Struct, "sock_common"),
+    (Sort::Struct, "inet_sock"),
     (Sort::Struct, "tcp_sock"),
     (Sort::Struct, "unix_sock"),
     (Sort::Struct, "unix_address"),
@@ -199,6 +203,12 @@ const FIELDS: &[Field] = &[
     Field { place: |o| &mut o.skc_family, part: Part::Sockets, width: 2, paths: SKC_FAMILY },
     Field { place: |o| &mut o.skc_state, part: Part::Sockets, width: 1, paths: SKC_STATE },
     Field { place: |o| &mut o.skc_num, part: Part::Sockets, width: 2, paths: SKC_NUM },
+    Field {
+        place: |o| &mut o.inet_sport,
+        part: Part::ClosedPorts,
+        width: 2,
+        paths: &[("inet_sock", "inet_sport")],
+    },
     Field { place: |o| &mut o.skc_dport, part: Part::Sockets, width: 2, paths: SKC_DPORT },
     Field { place: |o| &mut o.skc_daddr, part: Part::Sockets, width: 4, paths: SKC_DADDR },
     Field { place: |o| &mut o.skc_rcv_saddr, part: Part::Sockets, width: 4, paths: SKC_RCV_SADDR },

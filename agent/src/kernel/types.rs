@@ -25,17 +25,20 @@ pub enum Tracepoint {
     SchedProcessExit,
     /// `sched_process_exec`: a process becomes another program.
     SchedProcessExec,
+    /// `sched_process_fork`: a thread or a process is made.
+    SchedProcessFork,
 }
 
 impl Tracepoint {
     /// All of them, in order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::SockSendLength,
         Self::SockRecvLength,
         Self::SysExit,
         Self::InetSockSetState,
         Self::SchedProcessExit,
         Self::SchedProcessExec,
+        Self::SchedProcessFork,
     ];
 
     /// As the kernel calls it.
@@ -48,6 +51,7 @@ impl Tracepoint {
             Self::InetSockSetState => "inet_sock_set_state",
             Self::SchedProcessExit => "sched_process_exit",
             Self::SchedProcessExec => "sched_process_exec",
+            Self::SchedProcessFork => "sched_process_fork",
         }
     }
 
@@ -61,6 +65,7 @@ impl Tracepoint {
             Self::InetSockSetState => "btf_trace_inet_sock_set_state",
             Self::SchedProcessExit => "btf_trace_sched_process_exit",
             Self::SchedProcessExec => "btf_trace_sched_process_exec",
+            Self::SchedProcessFork => "btf_trace_sched_process_fork",
         }
     }
 }
@@ -93,7 +98,7 @@ pub struct KernelTypes {
     pub members: Resolved,
     /// Ids of the typedefs of [`Tracepoint::ALL`]; `None` where the kernel has no such tracepoint.
     pub tracepoints: [Option<u32>; Tracepoint::ALL.len()],
-    /// Functions that programs may call (kfuncs), of [`FUNCTIONS`].
+    /// Functions of [`FUNCTIONS`].
     pub functions: [Option<u32>; FUNCTIONS.len()],
     /// Types in the file.
     pub count: u32,
@@ -101,8 +106,8 @@ pub struct KernelTypes {
     pub bytes: usize,
 }
 
-/// Functions whose presence is asked for.
-pub const FUNCTIONS: [&str; 1] = ["bpf_rdonly_cast"];
+/// Functions whose presence is asked for: one that programs may call (a kfunc), and those at whose ends they may run.
+pub const FUNCTIONS: [&str; 3] = ["bpf_rdonly_cast", "tcp_splice_read", "unix_stream_splice_read"];
 
 impl KernelTypes {
     /// Reads the file, answers all questions, and lets go of it. Takes memory for the whole file (6 MB) meanwhile.

@@ -1,10 +1,12 @@
 //! Loads the object, tells the programs about this kernel and what is wanted, and attaches them.
 
 use std::borrow::Cow;
+use std::os::fd::{AsFd, AsRawFd};
 
-use aya::maps::{Array, MapData, PerCpuArray};
-use aya::programs::BtfTracePoint;
+use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
+use aya::programs::{BtfTracePoint, FExit, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, Pod};
+use sonde_abi::limits;
 use sonde_abi::settings::{KernelCounter, Offsets, Selection};
 use thiserror::Error;
 
@@ -46,15 +48,35 @@ pub struct Settings {
     pub ports: Vec<u16>,
 }
 
+/// Where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a tracepoint.
+    At(Tracepoint),
+    /// At the end of a function of the kernel, one of [`crate::kernel::FUNCTIONS`].
+    After(&'static str),
+}
+
+impl Place {
+    /// As the kernel calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::At(tracepoint) => tracepoint.name(),
+            Self::After(function) => function,
+        }
+    }
+}
+
 /// A program that runs, or why it does not.
 #[derive(Clone, Debug)]
 pub struct Attached {
     /// Name of the program.
     pub program: &'static str,
     /// Where it is attached.
-    pub tracepoint: Tracepoint,
-    /// Nothing can be observed without it.
-    pub needed: bool,
+    pub place: Place,
+    /// What is not seen without it; `None` where nothing would be.
+    pub without: Option<&'static str>,
     /// `None`: it runs.
     pub failure: Option<String>,
 }
@@ -66,6 +88,10 @@ pub struct Probes {
     /// What the agent decided about each process.
     pub processes: ProcessStates,
     counters: PerCpuArray<MapData, u64>,
+    /// An array of programs is emptied when its last descriptor is closed.
+    _next_message: Option<ProgramArray<MapData>>,
+    #[cfg(feature = "log")]
+    log: Option<super::log::ProgramLog>,
     programs: Ebpf,
 }
 
@@ -98,9 +124,9 @@ impl Probes {
         }
         let offsets = Plain(types.members.offsets);
         let selection = Plain(settings.selection);
-        // Only the tracepoints' types are wanted of the kernel's BTF: a small one in its place saves 30 MB.
-        let btf = Btf::parse(&synthetic::tracepoints(types), Endianness::default())
-            .map_err(wrap("kernel types"))?;
+        // Only the tracepoints' and a few functions' types are wanted of the kernel's BTF: a small one in its place saves 30 MB.
+        let btf =
+            Btf::parse(&synthetic::names(types), Endianness::default()).map_err(wrap("kernel types"))?;
         let mut loader = EbpfLoader::new();
         loader
             .verifier_log_level(log_level())
@@ -118,12 +144,30 @@ impl Probes {
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
         let counters =
             PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(wrap("map COUNTERS"))?;
-        let mut probes = Self { attached: Vec::new(), processes, counters, programs };
-        for (program, tracepoint, needed) in wanted(settings.family) {
-            let outcome = probes
-                .program(program)
-                .and_then(|loaded| loaded.load(tracepoint.name(), &btf).map_err(chain));
-            probes.note(program, tracepoint, needed, outcome)?;
+        #[cfg(feature = "log")]
+        let log = super::log::ProgramLog::of(&mut programs);
+        let mut probes = Self {
+            attached: Vec::new(),
+            processes,
+            counters,
+            _next_message: None,
+            #[cfg(feature = "log")]
+            log,
+            programs,
+        };
+        for (program, place, without) in wanted(settings.family) {
+            let outcome = match place {
+                Place::At(tracepoint) => probes
+                    .program::<BtfTracePoint>(program)
+                    .and_then(|loaded| loaded.load(tracepoint.name(), &btf).map_err(chain)),
+                Place::After(function) => probes
+                    .program::<FExit>(program)
+                    .and_then(|loaded| loaded.load(function, &btf).map_err(chain)),
+            };
+            probes.note(program, place, without, outcome)?;
+        }
+        if settings.family == HookFamily::Syscalls {
+            probes.link_messages()?;
         }
         Ok((probes, ring))
     }
@@ -133,34 +177,62 @@ impl Probes {
     /// # Errors
     /// As in [`Self::load`].
     pub fn attach(&mut self) -> Result<(), ProbeError> {
-        for Attached { program, tracepoint, needed, failure } in std::mem::take(&mut self.attached) {
-            let outcome = match failure {
-                Some(why) => Err(why),
-                None => self.program(program).and_then(|loaded| loaded.attach().map(drop).map_err(chain)),
+        for Attached { program, place, without, failure } in std::mem::take(&mut self.attached) {
+            let outcome = match (failure, place) {
+                (Some(why), _) => Err(why),
+                (None, Place::At(_)) => self
+                    .program::<BtfTracePoint>(program)
+                    .and_then(|loaded| loaded.attach().map(drop).map_err(chain)),
+                (None, Place::After(_)) => {
+                    self.program::<FExit>(program).and_then(|loaded| loaded.attach().map(drop).map_err(chain))
+                }
             };
-            self.note(program, tracepoint, needed, outcome)?;
+            self.note(program, place, without, outcome)?;
         }
         Ok(())
     }
 
-    fn program(&mut self, name: &str) -> Result<&mut BtfTracePoint, String> {
+    /// Lets the program of `sys_exit` call itself, once for each message of a call that moves several.
+    fn link_messages(&mut self) -> Result<(), ProbeError> {
+        const WHAT: &str = "map NEXT_MESSAGE";
+        let why = |why| ProbeError::Load { what: WHAT.into(), why };
+        let mut map =
+            ProgramArray::try_from(take_map(&mut self.programs, "NEXT_MESSAGE")?).map_err(wrap(WHAT))?;
+        let program = self.program::<BtfTracePoint>("sys_exit").map_err(why)?;
+        map.set(0, program.fd().map_err(wrap(WHAT))?, 0).map_err(wrap(WHAT))?;
+        self._next_message = Some(map);
+        Ok(())
+    }
+
+    fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, String>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error: std::error::Error>,
+    {
         self.programs.program_mut(name).ok_or("not in the object")?.try_into().map_err(chain)
     }
 
     fn note(
         &mut self,
         program: &'static str,
-        tracepoint: Tracepoint,
-        needed: bool,
+        place: Place,
+        without: Option<&'static str>,
         outcome: Result<(), String>,
     ) -> Result<(), ProbeError> {
         let failure = outcome.err();
-        if let (Some(why), true) = (&failure, needed) {
-            let what = format!("program {program} at tracepoint {}", tracepoint.name()).into();
+        if let (Some(why), None) = (&failure, without) {
+            let what = format!("program {program} at {}", place.name()).into();
             return Err(ProbeError::Load { what, why: why.clone() });
         }
-        self.attached.push(Attached { program, tracepoint, needed, failure });
+        self.attached.push(Attached { program, place, without, failure });
         Ok(())
+    }
+
+    /// Passes on what the programs have logged.
+    #[cfg(feature = "log")]
+    pub fn pass_on_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.pass_on();
+        }
     }
 
     /// Takes over what the kernel side counted.
@@ -171,9 +243,29 @@ impl Probes {
             (KernelCounter::StateFull, Lost::KernelStateFull),
             (KernelCounter::HeadTooLong, Lost::HeadTooLong),
             (KernelCounter::NoBuffer, Lost::NoBuffer),
+            (KernelCounter::FarBuffer, Lost::FarBuffer),
+            (KernelCounter::LeftAlone, Lost::LeftAlone),
         ] {
             counters.set_lost(lost, self.counter(index));
         }
+        // States that neither ended nor have room were pushed out. Made first: a state that is made and ended between the two
+        // readings must not count as there.
+        let made = self.counter(KernelCounter::StatesMade);
+        let there = made.saturating_sub(self.counter(KernelCounter::StatesEnded));
+        let evicted = there.saturating_sub(u64::from(limits::CONNECTIONS));
+        counters.set_lost(Lost::KernelStateEvicted, evicted.max(counters.lost(Lost::KernelStateEvicted)));
+    }
+
+    /// How often the kernel did not run one of the programs because it was running on that processor: since 7.0 the programs of
+    /// a tracepoint are preempted, and until they go on no other task there has them. Kernels since 5.12 say so; 0 before.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        let fds = self.programs.programs().filter_map(|(_, program)| program.fd().ok());
+        fds.filter_map(|fd| {
+            let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+            skipped(&std::fs::read_to_string(path).ok()?)
+        })
+        .sum()
     }
 
     /// One counter's sum over all processors.
@@ -183,21 +275,44 @@ impl Probes {
     }
 }
 
-/// The programs of a family, where they go, and whether the agent is of no use without them.
-fn wanted(family: HookFamily) -> Vec<(&'static str, Tracepoint, bool)> {
+/// What a program's `fdinfo` says of it.
+fn skipped(fdinfo: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+/// The programs of a family, where they go, and what is missing without each.
+fn wanted(family: HookFamily) -> Vec<(&'static str, Place, Option<&'static str>)> {
+    use Place::{After, At};
+    const ANOTHER: &str = "a process may be taken for the one that had its id, or its program, before";
+    const LIFE: &str = "who called connect and when connections end is not seen";
     let mut wanted = vec![
-        ("process_exit", Tracepoint::SchedProcessExit, false),
-        ("process_exec", Tracepoint::SchedProcessExec, false),
+        ("process_exit", At(Tracepoint::SchedProcessExit), Some(ANOTHER)),
+        ("process_exec", At(Tracepoint::SchedProcessExec), Some(ANOTHER)),
+        (
+            "process_fork",
+            At(Tracepoint::SchedProcessFork),
+            Some("a forked process that ends before it is looked at is not known"),
+        ),
     ];
     match family {
         HookFamily::Lengths => wanted.extend([
-            ("set_state_typed", Tracepoint::InetSockSetState, false),
-            ("sent", Tracepoint::SockSendLength, true),
-            ("received", Tracepoint::SockRecvLength, true),
+            ("set_state_typed", At(Tracepoint::InetSockSetState), Some(LIFE)),
+            ("sent", At(Tracepoint::SockSendLength), None),
+            ("received", At(Tracepoint::SockRecvLength), None),
+            (
+                "spliced_tcp",
+                After("tcp_splice_read"),
+                Some("what splice(2) takes from a TCP socket is a gap"),
+            ),
+            (
+                "spliced_unix",
+                After("unix_stream_splice_read"),
+                Some("what splice(2) takes from a unix socket is not counted: exchanges after it are not seen right"),
+            ),
         ]),
         HookFamily::Syscalls => wanted.extend([
-            ("set_state_walked", Tracepoint::InetSockSetState, false),
-            ("sys_exit", Tracepoint::SysExit, true),
+            ("set_state_walked", At(Tracepoint::InetSockSetState), Some(LIFE)),
+            ("sys_exit", At(Tracepoint::SysExit), None),
         ]),
     }
     wanted
@@ -248,5 +363,17 @@ fn log_level() -> aya::VerifierLogLevel {
         Ok("all") => aya::VerifierLogLevel::VERBOSE,
         Ok(_) => aya::VerifierLogLevel::default(),
         Err(_) => aya::VerifierLogLevel::DISABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::skipped;
+
+    #[test]
+    fn skipped_calls_are_read() {
+        let fdinfo = "pos:\t0\nprog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t158\nverified_insns:\t30\n";
+        assert_eq!(skipped(fdinfo), Some(158));
+        assert_eq!(skipped("pos:\t0\n"), None);
     }
 }

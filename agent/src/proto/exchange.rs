@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::conn::{ConnKey, Ends, Role, Stamp};
+use crate::conn::{ConnKey, Ends, Nanos, Role, Stamp};
 use crate::proto::http1::HttpCall;
 
 /// Names an exchange within one run of Sonde. Ids rise in the order in which exchanges began to be seen.
@@ -14,7 +14,7 @@ pub struct ExchangeId(pub u64);
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The head of a request is known.
-    Begin(Box<Opening>),
+    Begin(Opening),
     /// Something about an open exchange that parent finding needs before its end.
     Milestone {
         /// Which.
@@ -54,8 +54,10 @@ pub struct Opening {
     pub position: u64,
     /// When and on which thread the process called connect, for the first exchange of a connection that it opened.
     pub connect: Option<Stamp>,
-    /// Trace context that the request carries.
-    pub trace: TraceHeaders,
+    /// Trace context that the request carries; told when the exchange begins, and not kept.
+    pub trace: Option<Box<TraceHeaders>>,
+    /// Its path is one of those that are counted, but not exported.
+    pub excluded: bool,
 }
 
 /// A request and its response, or what there is of them.
@@ -69,10 +71,26 @@ pub struct Exchange {
     pub response: Option<Message>,
     /// Why it did not end as it should have; `None` where it did.
     pub failure: Option<Failure>,
+    /// When that was known, on the kernel's clock: the close of the connection, the end of the patience.
+    pub failed: Option<Nanos>,
     /// What was not seen of it; `None` where all that matters was.
     pub quality: Option<Quality>,
     /// What the protocol says.
     pub call: Call,
+}
+
+impl Exchange {
+    /// Bytes that it holds, estimated.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let Call::Http1(call) = &self.call;
+        let shared = [&call.host, &call.user_agent].into_iter().flatten().map(|text| text.len());
+        let owned = [&call.forwarded_for, &call.forwarded_proto].into_iter().flatten().map(|text| text.len());
+        let texts = shared.chain(owned).sum::<usize>();
+        let captured =
+            call.headers.iter().map(|header| size_of_val(header) + header.value.len()).sum::<usize>();
+        size_of::<Self>() + call.method.len() + call.target.len() + texts + captured
+    }
 }
 
 /// One direction of an exchange.
@@ -101,12 +119,12 @@ pub enum Failure {
 /// What was not seen. In order of weight: the first that applies is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quality {
-    /// The connection was older than Sonde, and this exchange had begun when Sonde came.
-    Joined,
     /// Bytes that mattered were lost.
     Gap,
     /// The head was longer than what is captured of it.
     Truncated,
+    /// Nothing of this exchange, but its connection is older than Sonde: what it carried before, nobody knows.
+    Joined,
 }
 
 /// Trace context of a request: raw values in the order received, judged by `span::context`. Empty where absent.
@@ -124,5 +142,5 @@ pub struct TraceHeaders {
 #[derive(Clone, Debug)]
 pub enum Call {
     /// HTTP/1.0 and HTTP/1.1.
-    Http1(Box<HttpCall>),
+    Http1(HttpCall),
 }

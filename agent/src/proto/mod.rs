@@ -3,11 +3,14 @@
 //! One folder a protocol. Parsers are passive: they see what both ends wrote, may begin anywhere and may miss bytes. They
 //! never panic, tell *incomplete* from *invalid*, and hold bounded state per connection.
 
+pub mod capture;
 mod exchange;
 pub mod http1;
 mod parser;
+pub mod propagation;
 
+pub use capture::{Capture, CapturedHeader};
 pub use exchange::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
-pub use parser::{Context, Ending, Parser};
+pub use parser::{Context, Ending, Onset, Parser};

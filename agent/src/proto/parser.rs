@@ -1,8 +1,8 @@
 //! One connection's parser, whichever protocol it turns out to speak.
 
-use crate::conn::{Direction, Identity, Segment};
+use crate::conn::{Direction, Identity, Nanos, Segment};
 use crate::proto::http1::Http1;
-use crate::proto::{Event, ExchangeId};
+use crate::proto::{Capture, Event, ExchangeId};
 use crate::telemetry::{Counters, Lost};
 
 /// Reads both directions of one connection.
@@ -26,6 +26,10 @@ pub struct Context<'a> {
     pub events: &'a mut Vec<Event>,
     /// Bytes of a head that are kept while it comes in pieces.
     pub head_bytes: usize,
+    /// What is kept of a head beside what every span needs.
+    pub capture: &'a Capture,
+    /// Time of what is being told.
+    pub now: Nanos,
 }
 
 impl Context<'_> {
@@ -38,6 +42,17 @@ impl Context<'_> {
     pub(super) fn lose(&self, why: Lost) {
         self.counters.lose(why, 1);
     }
+}
+
+/// What of a connection was seen first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onset {
+    /// Its first byte.
+    FirstByte,
+    /// That it opened; its first bytes were none that are captured, or were lost.
+    Opening,
+    /// Neither: it is older than Sonde, or had been forgotten.
+    Joined,
 }
 
 /// How a connection came to its end, as far as its exchanges care.
@@ -80,18 +95,27 @@ pub(super) enum Successor {
 }
 
 impl Parser {
-    /// For a connection of which nothing is known. `fresh`: it is seen from its first byte on.
+    /// Bytes at which a parser panics, for the tests of what that costs.
+    #[cfg(test)]
+    pub(crate) const PANIC: &[u8] = b"GET /panic HTTP/1.1\r\n\r\n";
+
+    /// For a connection of which nothing else is known.
     #[must_use]
-    pub fn new(fresh: bool) -> Self {
-        Self::Http1(Box::new(Http1::new(fresh)))
+    pub fn new(onset: Onset) -> Self {
+        Self::Http1(Box::new(Http1::new(onset)))
     }
 
     /// Reads the next bytes of one direction.
     pub fn segment(&mut self, segment: &Segment<'_>, direction: Direction, context: &mut Context<'_>) {
+        // It may have waited for others since.
+        let now = std::mem::replace(&mut context.now, segment.stamp.time);
+        #[cfg(test)]
+        assert!(segment.bytes != Self::PANIC, "asked for by a test");
         let verdict = match self {
             Self::Http1(http1) => http1.segment(segment, direction, context),
-            Self::Ignored => return,
+            Self::Ignored => Verdict::Stay,
         };
+        context.now = now;
         match verdict {
             Verdict::Stay => {}
             // The place where the next protocol's parser takes the connection.

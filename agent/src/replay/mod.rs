@@ -9,5 +9,5 @@ mod tests;
 mod writer;
 
 pub use reader::Reader;
-pub use recording::{Ending, Frame, Header, RecordingError};
+pub use recording::{Ending, Frame, Header, KERNEL_LOSSES, Losses, RecordingError};
 pub use writer::Writer;

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 
 use super::process;
 use super::recording::{
-    BYTE_ORDER, Ending, FRAME_BYTES, FRAME_HEAD, Frame, HEADER_BYTES, Header, MAGIC, PREAMBLE,
+    BYTE_ORDER, Ending, FRAME_BYTES, FRAME_HEAD, Frame, HEADER_BYTES, Header, Losses, MAGIC, PREAMBLE,
     RecordingError, VERSION, kind,
 };
 use crate::enrich::Clock;
@@ -113,7 +113,7 @@ impl<R: Read> Reader<R> {
         if length > FRAME_BYTES {
             return Err(broken(at, &format_args!("frame of {length} bytes, {FRAME_BYTES} at most")));
         }
-        if !(kind::RECORD..=kind::END).contains(&kind) {
+        if !(kind::RECORD..=kind::LOSSES).contains(&kind) {
             return Err(broken(at, &format_args!("frame of unknown kind {kind}")));
         }
         if !self.take(length)? {
@@ -164,9 +164,17 @@ fn decode(kind: u8, content: &[u8], at: u64) -> Result<Frame<'_>, RecordingError
             Frame::Process(Box::new(process::decode(content).map_err(|error| broken(at, &error))?))
         }
         kind::CLOCK => Frame::Clock(Clock::with_offset(i64::from_le_bytes(number(content, at)?))),
+        kind::LOSSES => Frame::Losses(losses(content, at)?),
         kind::TICK => Frame::Tick(u64::from_le_bytes(number(content, at)?)),
         _ => Frame::Record(content),
     })
+}
+
+fn losses(content: &[u8], at: u64) -> Result<Losses, RecordingError> {
+    let (numbers, rest) = content.as_chunks::<8>();
+    let totals = numbers.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect::<Vec<_>>();
+    let totals = rest.is_empty().then(|| totals.try_into().ok()).flatten();
+    totals.ok_or_else(|| broken(at, &format_args!("losses of {} bytes", content.len())))
 }
 
 fn number(content: &[u8], at: u64) -> Result<[u8; 8], RecordingError> {

@@ -27,12 +27,14 @@
 //! | 2 process | JSON: identity, what is known of it, resource, scheduling, whether it is observed. Stands before the first record that was handled with that knowledge; a later frame of the same id replaces it |
 //! | 3 clock | 8 bytes, signed: nanoseconds from the start of `CLOCK_MONOTONIC` to the epoch. Holds from here on |
 //! | 4 tick | 8 bytes: the reader's watermark in nanoseconds of `CLOCK_MONOTONIC`, where the live run ticked the pipeline with it |
+//! | 6 losses | six numbers of 8 bytes: what the kernel side had lost by then, in the order of [`KERNEL_LOSSES`]. Stands before the tick that first knew of it |
 //! | 5 end | 8 bytes: how many records stand before. The last frame; a file without it was cut off |
 
 use serde::{Deserialize, Serialize};
 
 use crate::discover::Process;
 use crate::enrich::Clock;
+use crate::telemetry::Lost;
 
 /// First bytes of every recording.
 pub const MAGIC: [u8; 8] = *b"SONDEREC";
@@ -42,6 +44,19 @@ pub const VERSION: u16 = 1;
 
 /// This machine's byte order as the format states it.
 pub const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { 1 } else { 2 };
+
+/// What the kernel side counts, in the order of a losses frame.
+pub const KERNEL_LOSSES: [Lost; 6] = [
+    Lost::RingFull,
+    Lost::ProgramSkipped,
+    Lost::UserFault,
+    Lost::KernelStateFull,
+    Lost::HeadTooLong,
+    Lost::NoBuffer,
+];
+
+/// Totals for each of [`KERNEL_LOSSES`].
+pub type Losses = [u64; KERNEL_LOSSES.len()];
 
 /// Bytes before the header.
 pub(super) const PREAMBLE: usize = 16;
@@ -60,6 +75,7 @@ pub(super) mod kind {
     pub(crate) const CLOCK: u8 = 3;
     pub(crate) const TICK: u8 = 4;
     pub(crate) const END: u8 = 5;
+    pub(crate) const LOSSES: u8 = 6;
 }
 
 /// What a recording says of itself.
@@ -90,6 +106,8 @@ pub enum Frame<'a> {
     Clock(Clock),
     /// The live run ticked the pipeline here, with this watermark.
     Tick(u64),
+    /// What the kernel side had lost in all.
+    Losses(Losses),
 }
 
 /// How a recording ended.

@@ -29,6 +29,7 @@ enum Written {
     Process(Box<Process>),
     Clock(i64),
     Tick(u64),
+    Losses(Losses),
 }
 
 impl Written {
@@ -37,6 +38,7 @@ impl Written {
             (Self::Record(bytes), Frame::Record(read)) => bytes == read,
             (Self::Process(process), Frame::Process(read)) => same(process, read),
             (Self::Clock(offset), Frame::Clock(read)) => *offset == read.offset(),
+            (Self::Losses(losses), Frame::Losses(read)) => losses == read,
             (Self::Tick(watermark), Frame::Tick(read)) => watermark == read,
             _ => false,
         }
@@ -55,6 +57,7 @@ fn write(frames: &[Written]) -> Vec<u8> {
             Written::Record(bytes) => writer.record(bytes),
             Written::Process(process) => writer.process(process),
             Written::Clock(offset) => writer.clock(Clock::with_offset(*offset)),
+            Written::Losses(losses) => writer.losses(losses),
             Written::Tick(watermark) => writer.tick(*watermark),
         }
         .unwrap();
@@ -152,6 +155,7 @@ fn written() -> impl Strategy<Value = Written> {
         1 => process().prop_map(|process| Written::Process(Box::new(process))),
         1 => any::<i64>().prop_map(Written::Clock),
         2 => any::<u64>().prop_map(Written::Tick),
+        1 => any::<Losses>().prop_map(Written::Losses),
     ]
 }
 

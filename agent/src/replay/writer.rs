@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use super::process;
 use super::recording::{
-    BYTE_ORDER, FRAME_BYTES, FRAME_HEAD, HEADER_BYTES, Header, MAGIC, RecordingError, VERSION, kind,
+    BYTE_ORDER, FRAME_BYTES, FRAME_HEAD, HEADER_BYTES, Header, Losses, MAGIC, RecordingError, VERSION, kind,
 };
 use crate::discover::Process;
 use crate::enrich::Clock;
@@ -71,6 +71,14 @@ impl<W: Write> Writer<W> {
     /// The output's.
     pub fn tick(&mut self, watermark: u64) -> Result<(), RecordingError> {
         self.frame(kind::TICK, &watermark.to_le_bytes())
+    }
+
+    /// What the kernel side has lost in all, where that has changed.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn losses(&mut self, losses: &Losses) -> Result<(), RecordingError> {
+        self.frame(kind::LOSSES, losses.map(u64::to_le_bytes).as_flattened())
     }
 
     /// Bytes written so far, those in the buffer among them.

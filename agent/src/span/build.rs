@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use super::correlate::Finished;
-use super::{Attribute, AttributeValue, Clock, ProcessId, Span, SpanKind, SpanStatus, http};
+use super::{
+    Attribute, AttributeValue, Attributes, Clock, ProcessId, Span, SpanKind, SpanStatus, Value, http,
+};
 use crate::conn::Role;
-use crate::proto::{Call, Failure, Quality};
+use crate::proto::{Call, Exchange, Failure, Quality};
 
 #[cfg(test)]
 mod tests;
@@ -15,42 +17,40 @@ pub const QUALITY: &str = "sonde.quality";
 /// What the parent rests on, where it is a guess.
 pub const CONFIDENCE: &str = "sonde.parent.confidence";
 
-/// Attributes that there is room for from the start: a usual HTTP span has up to 17. With room for many more, their memory is
-/// past the kilobyte up to which the allocator keeps freed pieces at hand.
-const ATTRIBUTES: usize = 18;
-
 /// Makes the span of an exchange of `process`.
 #[must_use]
 pub fn build(finished: Finished, clock: Clock, process: ProcessId) -> Span {
     let Finished { exchange, context, parent, confidence, start, end, tgid: _ } = finished;
-    let exchange = *exchange;
-    let kind = match exchange.opening.role {
-        Role::Server => SpanKind::Server,
-        Role::Client => SpanKind::Client,
-    };
-    let (failure, quality) = (exchange.failure.map(error_type), exchange.quality);
-    let mut attributes = Attributes(Vec::with_capacity(ATTRIBUTES));
-    let (name, error) = match exchange.call {
-        Call::Http1(call) => {
-            let opening = &exchange.opening;
-            http::describe(
-                *call,
-                kind,
-                opening,
-                &exchange.request,
-                exchange.response.as_ref(),
-                &mut attributes,
-            )
+    let kind = kind(&exchange);
+    let Call::Http1(call) = &exchange.call;
+    let (name, status_error) = (http::name(call), http::error(call, kind));
+    let error = exchange.failure.map(|failure| Cow::Borrowed(error_type(failure))).or(status_error);
+    let status = if error.is_some() { SpanStatus::Error(Cow::Borrowed("")) } else { SpanStatus::Unset };
+    let mut attributes = Attributes { exchange: None, more: Vec::new() };
+    let mut add = |key, value: Option<Cow<'static, str>>| {
+        if let Some(value) = value {
+            attributes.more.push(Attribute { key: Cow::Borrowed(key), value: AttributeValue::Str(value) });
         }
     };
-    let error = failure.map(Cow::Borrowed).or(error);
-    let status = if error.is_some() { SpanStatus::Error(Cow::Borrowed("")) } else { SpanStatus::Unset };
-    attributes.text_if(opentelemetry_semantic_conventions::attribute::ERROR_TYPE, error);
-    attributes.text_if(QUALITY, quality.map(quality_name));
-    attributes.text_if(CONFIDENCE, confidence);
-    let Attributes(attributes) = attributes;
+    add(opentelemetry_semantic_conventions::attribute::ERROR_TYPE, error);
+    add(QUALITY, exchange.quality.map(|quality| Cow::Borrowed(quality_name(quality))));
+    add(CONFIDENCE, confidence.map(Cow::Borrowed));
+    attributes.exchange = Some(exchange);
     let (start, end) = (clock.unix(start), clock.unix(end));
-    Span { context, parent, kind, name, start, end, attributes, status, process }
+    Span { context, parent, kind, name: Cow::Borrowed(name), start, end, attributes, status, process }
+}
+
+/// Shows the attributes that an exchange tells.
+pub(super) fn describe(exchange: &Exchange, show: &mut dyn FnMut(&str, Value<'_>)) {
+    let Call::Http1(call) = &exchange.call;
+    http::describe(call, exchange, kind(exchange), &mut Shown { to: show, scratch: String::new() });
+}
+
+pub(super) const fn kind(exchange: &Exchange) -> SpanKind {
+    match exchange.opening.role {
+        Role::Server => SpanKind::Server,
+        Role::Client => SpanKind::Client,
+    }
 }
 
 const fn error_type(failure: Failure) -> &'static str {
@@ -69,15 +69,27 @@ const fn quality_name(quality: Quality) -> &'static str {
     }
 }
 
-/// Attributes under construction; each key is added once.
-pub(super) struct Attributes(Vec<Attribute>);
+/// Where attributes are shown, each key once.
+pub(super) struct Shown<'a> {
+    to: &'a mut dyn FnMut(&str, Value<'_>),
+    /// For values that have to be put together.
+    scratch: String,
+}
 
-impl Attributes {
-    pub(super) fn text(&mut self, key: &'static str, value: impl Into<Cow<'static, str>>) {
-        self.0.push(Attribute { key: Cow::Borrowed(key), value: AttributeValue::Str(value.into()) });
+impl Shown<'_> {
+    pub(super) fn text(&mut self, key: &'static str, value: &str) {
+        (self.to)(key, Value::Str(value));
     }
 
-    pub(super) fn text_if(&mut self, key: &'static str, value: Option<impl Into<Cow<'static, str>>>) {
+    /// A value that `write` puts together; none where it says so.
+    pub(super) fn composed(&mut self, key: &'static str, write: impl FnOnce(&mut String) -> bool) {
+        self.scratch.clear();
+        if write(&mut self.scratch) {
+            (self.to)(key, Value::Str(&self.scratch));
+        }
+    }
+
+    pub(super) fn text_if(&mut self, key: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(key, value);
         }
@@ -85,7 +97,7 @@ impl Attributes {
 
     pub(super) fn number_if(&mut self, key: &'static str, value: Option<impl TryInto<i64>>) {
         if let Some(value) = value.and_then(|value| value.try_into().ok()) {
-            self.0.push(Attribute { key: Cow::Borrowed(key), value: AttributeValue::Int(value) });
+            (self.to)(key, Value::Int(value));
         }
     }
 }

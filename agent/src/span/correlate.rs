@@ -21,13 +21,16 @@ use super::join::Joins;
 use super::node::{Candidate, Link, Node, Nodes, Trace};
 use super::process::Process;
 use super::thread::{Mark, Reading};
-use super::{ParentContext, Scheduling, SpanContext, parent};
+use super::{ParentContext, Sampler, Scheduling, SpanContext, parent};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Event, Exchange, ExchangeId, Milestone};
 use crate::telemetry::{Counters, Lost};
 
 mod begin;
 mod decide;
+mod doubt;
+#[cfg(test)]
+mod sampled;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
@@ -44,6 +47,8 @@ const LINGERING: usize = 4096;
 /// Bounds of the correlator, and the seed of its ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorrelatorConfig {
+    /// Which traces are sampled.
+    pub sampler: Sampler,
     /// Ids are a function of this and of the exchange: random for a live run, that of the recording for a replay.
     pub seed: u64,
     /// How long a server exchange waits for its other end's record once its own head is known.
@@ -66,6 +71,7 @@ pub struct CorrelatorConfig {
 impl Default for CorrelatorConfig {
     fn default() -> Self {
         Self {
+            sampler: Sampler::default(),
             seed: 0,
             join_wait: 20_000_000,
             settle_wait: 250_000_000,
@@ -173,6 +179,11 @@ impl Correlator {
         self.expire(out);
     }
 
+    /// Samples by another rule from here on: traces that have begun keep theirs.
+    pub fn set_sampler(&mut self, sampler: Sampler) {
+        self.config.sampler = sampler;
+    }
+
     /// Says how a process runs its requests. Until then that is [`Scheduling::Unknown`].
     pub fn scheduling(&mut self, tgid: u32, scheduling: Scheduling) {
         self.process(tgid).schedule(scheduling);
@@ -190,7 +201,13 @@ impl Correlator {
     /// Says that all records up to `now` have been seen.
     pub fn tick(&mut self, now: Nanos, out: &mut Vec<Finished>) {
         self.advance(now);
-        let lost = [Lost::RingFull, Lost::BadRecord, Lost::KernelStateFull, Lost::ConnectionsFull];
+        let lost = [
+            Lost::RingFull,
+            Lost::ProgramSkipped,
+            Lost::BadRecord,
+            Lost::KernelStateFull,
+            Lost::ConnectionsFull,
+        ];
         let losses = lost.iter().map(|&why| self.counters.lost(why)).sum();
         if losses != self.losses {
             self.losses = losses;
@@ -270,12 +287,14 @@ impl Correlator {
         node.requested = exchange.request.last;
         node.responding = exchange.response.map(|response| response.first).or(node.responding);
         // What broke off did so when that was noticed, long after its last byte perhaps.
-        let end = if node.failed { Stamp { time: now, ..last } } else { last };
+        let failed = exchange.failed.unwrap_or(now).max(last.time);
+        let end = if node.failed { Stamp { time: failed, ..last } } else { last };
         node.end = Some(end);
         let (role, tgid, first, shared) = (node.role, node.tgid, node.first, node.shared);
         let (other, key) = (node.other, node.keys.filter(|_| node.filed).map(|keys| keys.own));
         self.waiting += 1;
-        self.waiting_bytes += weight(&exchange);
+        let weight = size_of::<Node>() + exchange.weight();
+        self.waiting_bytes += weight;
         if let Some(key) = key {
             self.joins.ended(id, key, end.time);
         }
@@ -288,10 +307,12 @@ impl Correlator {
         if let Some(node) = self.nodes.find_mut(id) {
             calls = std::mem::take(&mut node.calls);
             node.exchange = Some(exchange);
+            node.weight = weight;
         }
         match role {
             Role::Server => self.served(id, tgid, first, last, end.time, shared),
             Role::Client => {
+                self.called(id, end.time);
                 self.mark_call(id, Some(last), true);
                 self.decide(id, false, out);
             }
@@ -341,15 +362,4 @@ impl Correlator {
             process.mark(stamp, |time| Mark { time, owner, served, read });
         }
     }
-}
-
-/// Bytes that an exchange holds, estimated.
-fn weight(exchange: &Exchange) -> usize {
-    let crate::proto::Call::Http1(call) = &exchange.call;
-    let texts = [&call.host, &call.user_agent, &call.forwarded_for, &call.forwarded_proto];
-    let texts = texts.iter().filter_map(|text| text.as_ref()).map(|text| text.len()).sum::<usize>();
-    let trace = &exchange.opening.trace;
-    let headers = [&trace.traceparent, &trace.tracestate, &trace.baggage];
-    let headers = headers.iter().flat_map(|values| values.iter()).map(|value| value.len()).sum::<usize>();
-    size_of::<Exchange>() + size_of::<Node>() + call.method.len() + call.target.len() + texts + headers
 }

@@ -1,15 +1,17 @@
 //! What HTTP spans say: OpenTelemetry semantic conventions, HTTP spans and general network attributes.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::SpanKind;
-use super::build::Attributes;
+use super::build::Shown;
+use super::labels::CallLabels;
 use crate::conn::{Address, Ends};
 use crate::proto::http1::HttpCall;
-use crate::proto::{Message, Opening};
+use crate::proto::{Exchange, Opening};
 
 /// What stands for a value that may be a secret.
 const REDACTED: &str = "REDACTED";
@@ -18,20 +20,28 @@ const REDACTED: &str = "REDACTED";
 const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"];
 
-/// Adds the attributes of a call. Returns the span's name and, where the status is an error, its `error.type`.
-pub(super) fn describe(
-    call: HttpCall,
-    kind: SpanKind,
-    opening: &Opening,
-    request: &Message,
-    response: Option<&Message>,
-    attributes: &mut Attributes,
-) -> (Cow<'static, str>, Option<Cow<'static, str>>) {
-    let known = METHODS.into_iter().find(|&method| method == &*call.method);
-    let name = known.unwrap_or("HTTP");
-    attributes.text(key::HTTP_REQUEST_METHOD, known.unwrap_or("_OTHER"));
+/// The name of a call's span.
+pub(super) fn name(call: &HttpCall) -> &'static str {
+    known(call).unwrap_or("HTTP")
+}
+
+fn known(call: &HttpCall) -> Option<&'static str> {
+    METHODS.into_iter().find(|&method| method == call.method)
+}
+
+/// `error.type` where the status is an error.
+pub(super) fn error(call: &HttpCall, kind: SpanKind) -> Option<Cow<'static, str>> {
+    let bound = if kind == SpanKind::Server { 500 } else { 400 };
+    call.status.filter(|&status| status >= bound).map(|status| Cow::Owned(status.to_string()))
+}
+
+/// Shows the attributes of a call.
+pub(super) fn describe(call: &HttpCall, exchange: &Exchange, kind: SpanKind, shown: &mut Shown<'_>) {
+    let Exchange { opening, request, response, .. } = exchange;
+    let known = known(call);
+    shown.text(key::HTTP_REQUEST_METHOD, known.unwrap_or("_OTHER"));
     if known.is_none() && !call.method.is_empty() {
-        attributes.text(key::HTTP_REQUEST_METHOD_ORIGINAL, call.method.clone().into_string());
+        shown.text(key::HTTP_REQUEST_METHOD_ORIGINAL, &call.method);
     }
     let target = Target::parse(&call.method, &call.target);
     let scheme = match kind {
@@ -42,27 +52,63 @@ pub(super) fn describe(
     let host =
         target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
     match kind {
-        SpanKind::Server => serve(&call, &target, &scheme, host, opening, attributes),
+        SpanKind::Server => serve(call, &target, &scheme, host, opening, shown),
         SpanKind::Client => {
             let host = host.or_else(|| Host::of(&opening.ends.peer));
             let host = host.as_ref();
             let port = host.and_then(|host| host.port).or_else(|| {
                 if target.scheme.is_some() { default_port(&scheme) } else { port_of(&opening.ends.peer) }
             });
-            attributes.text_if(key::URL_FULL, full_url(&target, &scheme, host));
-            attributes.text_if(key::SERVER_ADDRESS, host.map(|host| host.name.clone().into_owned()));
-            attributes.number_if(key::SERVER_PORT, port);
+            shown.composed(key::URL_FULL, |url| full_url(&target, &scheme, host, url));
+            shown.text_if(key::SERVER_ADDRESS, host.map(|host| &*host.name));
+            shown.number_if(key::SERVER_PORT, port);
         }
     }
-    network(&opening.ends, attributes);
-    attributes.text(key::NETWORK_PROTOCOL_VERSION, if call.version == 0 { "1.0" } else { "1.1" });
-    attributes.text_if(key::USER_AGENT_ORIGINAL, call.user_agent.map(str::into_string));
-    attributes.number_if(key::HTTP_RESPONSE_STATUS_CODE, call.status);
-    attributes.number_if(key::HTTP_REQUEST_BODY_SIZE, request.body_size);
-    attributes.number_if(key::HTTP_RESPONSE_BODY_SIZE, response.and_then(|response| response.body_size));
-    let bound = if kind == SpanKind::Server { 500 } else { 400 };
-    let error = call.status.filter(|&status| status >= bound).map(|status| Cow::Owned(status.to_string()));
-    (Cow::Borrowed(name), error)
+    network(&opening.ends, shown);
+    shown.text(key::NETWORK_PROTOCOL_VERSION, version(call));
+    shown.text_if(key::USER_AGENT_ORIGINAL, call.user_agent.as_deref());
+    shown.number_if(key::HTTP_RESPONSE_STATUS_CODE, call.status);
+    shown.number_if(key::HTTP_REQUEST_BODY_SIZE, request.body_size);
+    shown.number_if(key::HTTP_RESPONSE_BODY_SIZE, response.and_then(|response| response.body_size));
+}
+
+/// What the metrics of a call are told apart by, but for what the span alone knows.
+pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanKind) -> CallLabels<'a> {
+    let target = Target::parse(&call.method, &call.target);
+    let mut labels = CallLabels {
+        kind,
+        method: known(call).unwrap_or("_OTHER"),
+        scheme: Cow::Borrowed(""),
+        address: Cow::Borrowed(""),
+        port: None,
+        status: call.status,
+        version: version(call),
+        route: "",
+        error: "",
+        request_size: exchange.request.body_size,
+        response_size: exchange.response.and_then(|response| response.body_size),
+    };
+    match kind {
+        SpanKind::Server => {
+            let scheme = call.forwarded_proto.as_deref().or(target.scheme);
+            labels.scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
+        }
+        SpanKind::Client => {
+            let named = target.authority.or(call.host.as_deref()).map(Host::parse);
+            let peer = &exchange.opening.ends.peer;
+            let host = named.filter(|host| !host.name.is_empty()).or_else(|| Host::of(peer));
+            labels.port = host.as_ref().and_then(|host| host.port).or_else(|| match target.scheme {
+                Some(scheme) => default_port(&lower(scheme)),
+                None => port_of(peer),
+            });
+            labels.address = host.map_or(Cow::Borrowed(""), |host| host.name);
+        }
+    }
+    labels
+}
+
+fn version(call: &HttpCall) -> &'static str {
+    if call.version == 0 { "1.0" } else { "1.1" }
 }
 
 fn serve(
@@ -71,51 +117,58 @@ fn serve(
     scheme: &str,
     host: Option<Host<'_>>,
     opening: &Opening,
-    attributes: &mut Attributes,
+    shown: &mut Shown<'_>,
 ) {
     let Ends { local, peer, .. } = &*opening.ends;
     if !call.method.is_empty() {
-        attributes.text(key::URL_PATH, target.path.to_owned());
+        shown.text(key::URL_PATH, target.path);
     }
-    attributes.text_if(key::URL_QUERY, target.query.map(redact));
+    if let Some(query) = target.query {
+        shown.composed(key::URL_QUERY, |text| redact(query, text));
+    }
     let named = host.or_else(|| Host::of(local));
     let named = named.as_ref();
     // A proxy in front answers at the port of its own scheme; without one the port is the one that accepted.
     let port = named
         .and_then(|host| host.port)
         .or_else(|| if call.forwarded_proto.is_some() { default_port(scheme) } else { port_of(local) });
-    attributes.text(key::URL_SCHEME, lower(scheme));
-    attributes.text_if(key::SERVER_ADDRESS, named.map(|host| host.name.clone().into_owned()));
-    attributes.number_if(key::SERVER_PORT, port);
+    shown.text(key::URL_SCHEME, &lower(scheme));
+    shown.text_if(key::SERVER_ADDRESS, named.map(|host| &*host.name));
+    shown.number_if(key::SERVER_PORT, port);
     if let Some(client) = call.forwarded_for.as_deref().and_then(forwarded) {
-        attributes.text(key::CLIENT_ADDRESS, client);
+        shown.text(key::CLIENT_ADDRESS, &client);
     } else {
-        attributes.text_if(key::CLIENT_ADDRESS, text_of(peer));
-        attributes.number_if(key::CLIENT_PORT, port_of(peer));
+        shown.composed(key::CLIENT_ADDRESS, |text| write_address(peer, text));
+        shown.number_if(key::CLIENT_PORT, port_of(peer));
     }
 }
 
-fn network(ends: &Ends, attributes: &mut Attributes) {
+fn network(ends: &Ends, shown: &mut Shown<'_>) {
     let transport = if matches!(ends.local, Address::Unix(_)) { "unix" } else { "tcp" };
-    attributes.text(key::NETWORK_TRANSPORT, transport);
-    attributes.text_if(key::NETWORK_PEER_ADDRESS, text_of(&ends.peer));
-    attributes.number_if(key::NETWORK_PEER_PORT, port_of(&ends.peer));
-    attributes.text_if(key::NETWORK_LOCAL_ADDRESS, text_of(&ends.local));
-    attributes.number_if(key::NETWORK_LOCAL_PORT, port_of(&ends.local));
+    shown.text(key::NETWORK_TRANSPORT, transport);
+    shown.composed(key::NETWORK_PEER_ADDRESS, |text| write_address(&ends.peer, text));
+    shown.number_if(key::NETWORK_PEER_PORT, port_of(&ends.peer));
+    shown.composed(key::NETWORK_LOCAL_ADDRESS, |text| write_address(&ends.local, text));
+    shown.number_if(key::NETWORK_LOCAL_PORT, port_of(&ends.local));
 }
 
-fn text_of(address: &Address) -> Option<String> {
+/// Writes an address without its port; `false` where it is not known.
+fn write_address(address: &Address, text: &mut String) -> bool {
     match address {
-        Address::Inet(address) => Some(ip_text(address.ip())),
-        Address::Unix(path) => Some(path.to_string()).filter(|path| !path.is_empty()),
+        Address::Inet(address) => write_ip(address.ip(), text),
+        Address::Unix(path) => text.push_str(path),
     }
+    !text.is_empty()
 }
 
 /// Every span of an IPv4 connection has at least two addresses, and the standard formatter takes most of the time of
-/// making a span.
-fn ip_text(ip: IpAddr) -> String {
-    let IpAddr::V4(ip) = ip else { return ip.to_string() };
-    let mut text = String::with_capacity(15);
+/// showing a span.
+fn write_ip(ip: IpAddr, text: &mut String) {
+    let IpAddr::V4(ip) = ip else {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{ip}");
+        return;
+    };
     for (index, octet) in ip.octets().into_iter().enumerate() {
         if index > 0 {
             text.push('.');
@@ -128,7 +181,6 @@ fn ip_text(ip: IpAddr) -> String {
         }
         text.push(char::from(b'0' + octet % 10));
     }
-    text
 }
 
 /// Schemes are compared and shown in lower case (RFC 3986, section 3.1).
@@ -217,15 +269,19 @@ impl<'a> Host<'a> {
     }
 
     fn of(address: &Address) -> Option<Self> {
-        Some(Host { name: Cow::Owned(text_of(address)?), port: port_of(address), has_user: false })
+        let mut name = String::new();
+        write_address(address, &mut name).then(|| Host {
+            name: Cow::Owned(name),
+            port: port_of(address),
+            has_user: false,
+        })
     }
 }
 
-/// `url.full`: credentials and the values of the query redacted, as the conventions ask.
-fn full_url(target: &Target<'_>, scheme: &str, host: Option<&Host<'_>>) -> Option<String> {
-    use std::fmt::Write as _;
-    let host = host?;
-    let mut url = String::with_capacity(scheme.len() + host.name.len() + target.path.len() + 16);
+/// `url.full`: credentials and the values of the query redacted, as the conventions ask. `false` where no host is known.
+fn full_url(target: &Target<'_>, scheme: &str, host: Option<&Host<'_>>, url: &mut String) -> bool {
+    let Some(host) = host else { return false };
+    url.reserve(scheme.len() + host.name.len() + target.path.len() + 16);
     let is_authority = target.scheme.is_none() && target.authority.is_some();
     if !is_authority {
         url.push_str(scheme);
@@ -239,7 +295,7 @@ fn full_url(target: &Target<'_>, scheme: &str, host: Option<&Host<'_>>) -> Optio
     url.push_str(&host.name);
     url.push_str(if bracketed { "]" } else { "" });
     if let Some(port) = host.port.filter(|&port| is_authority || Some(port) != default_port(scheme)) {
-        // Writing to a string does not fail.
+        // As above.
         let _ = write!(url, ":{port}");
     }
     if target.path != "*" {
@@ -247,14 +303,13 @@ fn full_url(target: &Target<'_>, scheme: &str, host: Option<&Host<'_>>) -> Optio
     }
     if let Some(query) = target.query {
         url.push('?');
-        url.push_str(&redact(query));
+        redact(query, url);
     }
-    Some(url)
+    true
 }
 
 /// Keeps the keys of a query and hides its values.
-fn redact(query: &str) -> String {
-    let mut kept = String::with_capacity(query.len());
+fn redact(query: &str, kept: &mut String) -> bool {
     for (index, pair) in query.split('&').enumerate() {
         if index > 0 {
             kept.push('&');
@@ -268,7 +323,7 @@ fn redact(query: &str) -> String {
             None => kept.push_str(pair),
         }
     }
-    kept
+    true
 }
 
 /// The address in an element of `X-Forwarded-For` or `Forwarded: for=` (RFC 7239, section 6): without quotes, brackets and

@@ -8,18 +8,23 @@ pub mod correlate;
 mod http;
 mod ids;
 pub mod join;
+mod labels;
 mod model;
 mod node;
 pub mod parent;
 mod process;
+pub mod route;
+pub mod sample;
 mod scheduling;
 mod thread;
 
 pub use build::build;
 pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
+pub use labels::CallLabels;
 pub use model::{
-    Attribute, AttributeValue, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind, SpanStatus,
-    TraceId,
+    Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
+    SpanStatus, TraceId, Value,
 };
+pub use sample::Sampler;
 pub use scheduling::Scheduling;

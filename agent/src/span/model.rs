@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::build;
+use crate::proto::Exchange;
+
 /// Trace id, not all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TraceId(pub [u8; 16]);
@@ -83,6 +86,104 @@ pub struct Attribute {
     pub value: AttributeValue,
 }
 
+/// An attribute's value as it is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Text.
+    Str(&'a str),
+    /// Integer.
+    Int(i64),
+    /// Floating point.
+    Double(f64),
+    /// Boolean.
+    Bool(bool),
+    /// List of texts.
+    StrArray(&'a [Cow<'static, str>]),
+}
+
+impl AttributeValue {
+    /// Borrows it.
+    #[must_use]
+    pub fn borrowed(&self) -> Value<'_> {
+        match self {
+            Self::Str(text) => Value::Str(text),
+            Self::Int(number) => Value::Int(*number),
+            Self::Double(number) => Value::Double(*number),
+            Self::Bool(truth) => Value::Bool(*truth),
+            Self::StrArray(texts) => Value::StrArray(texts),
+        }
+    }
+}
+
+/// The attributes of a span. Those that an exchange tells are read out of it whenever somebody asks: as a list they would
+/// take three times its memory, and a dozen allocations for each span.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    pub(super) exchange: Option<Box<Exchange>>,
+    /// Those that no exchange tells, behind the others.
+    pub more: Vec<Attribute>,
+}
+
+impl Attributes {
+    /// Shows each attribute once, in a fixed order.
+    pub fn each(&self, mut show: impl FnMut(&str, Value<'_>)) {
+        if let Some(exchange) = &self.exchange {
+            build::describe(exchange, &mut show);
+        }
+        for Attribute { key, value } in &self.more {
+            show(key, value.borrowed());
+        }
+    }
+
+    /// All of them as a list.
+    #[must_use]
+    pub fn list(&self) -> Vec<Attribute> {
+        let mut list = Vec::new();
+        self.each(|key, value| {
+            let value = match value {
+                Value::Str(text) => AttributeValue::Str(Cow::Owned(text.to_owned())),
+                Value::Int(number) => AttributeValue::Int(number),
+                Value::Double(number) => AttributeValue::Double(number),
+                Value::Bool(truth) => AttributeValue::Bool(truth),
+                Value::StrArray(texts) => AttributeValue::StrArray(texts.to_vec()),
+            };
+            list.push(Attribute { key: Cow::Owned(key.to_owned()), value });
+        });
+        list
+    }
+
+    /// Bytes that they hold, estimated.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let more = self.more.iter().map(|Attribute { key, value }| {
+            key.len()
+                + match value {
+                    AttributeValue::Str(text) => text.len(),
+                    AttributeValue::StrArray(list) => {
+                        list.iter().map(|text| size_of_val(text) + text.len()).sum()
+                    }
+                    AttributeValue::Int(_) | AttributeValue::Double(_) | AttributeValue::Bool(_) => 0,
+                }
+        });
+        self.exchange.as_ref().map_or(0, |exchange| exchange.weight())
+            + size_of_val(self.more.as_slice())
+            + more.sum::<usize>()
+    }
+}
+
+impl From<Vec<Attribute>> for Attributes {
+    fn from(more: Vec<Attribute>) -> Self {
+        Self { exchange: None, more }
+    }
+}
+
+/// Two are equal that tell the same.
+impl PartialEq for Attributes {
+    fn eq(&self, other: &Self) -> bool {
+        self.list() == other.list()
+    }
+}
+
 /// A finished span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
@@ -98,8 +199,8 @@ pub struct Span {
     pub start: u64,
     /// End, nanoseconds since the Unix epoch, not before `start`.
     pub end: u64,
-    /// Attributes, each key once.
-    pub attributes: Vec<Attribute>,
+    /// Attributes.
+    pub attributes: Attributes,
     /// Status.
     pub status: SpanStatus,
     /// Whose span it is; its resource is found by it.

@@ -11,6 +11,9 @@ use super::{SpanId, TraceId};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Exchange, ExchangeId};
 
+/// What a thread does at once, it does within this time, by stamps that may be late.
+const AT_ONCE: Nanos = 1_000_000;
+
 /// What the span hangs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -42,6 +45,18 @@ pub(super) struct Candidate {
     pub(super) mark: (Nanos, ExchangeId),
 }
 
+/// A call as the request knows it that it seems to be made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Called {
+    pub(super) call: ExchangeId,
+    /// Its connect, or its first byte.
+    pub(super) begin: Nanos,
+    /// [`Nanos::MAX`] until it has ended.
+    pub(super) end: Nanos,
+    /// It can be made for no other one.
+    pub(super) certain: bool,
+}
+
 /// One exchange.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -56,6 +71,8 @@ pub(super) struct Node {
     pub(super) end: Option<Stamp>,
     pub(super) failed: bool,
     pub(super) span: SpanId,
+    /// Is counted, but not exported, and neither is what hangs below it.
+    pub(super) excluded: bool,
     /// The context in its request.
     pub(super) carried: Option<Box<TraceContext>>,
     /// `span` is the one that `carried` names (calls).
@@ -80,6 +97,10 @@ pub(super) struct Node {
     pub(super) settled: bool,
     /// Requests: calls that wait for its end.
     pub(super) calls: Vec<ExchangeId>,
+    /// Requests of threads that run to completion: the calls that seem to be made for it.
+    pub(super) called: Vec<Called>,
+    /// Calls of such threads: other requests that they may have been made for, unless each had a call under way.
+    pub(super) doubts: Vec<ExchangeId>,
     /// Exchanges that wait for its trace.
     pub(super) below: Vec<ExchangeId>,
     /// Undecided calls that have it as a candidate.
@@ -87,6 +108,8 @@ pub(super) struct Node {
     /// Requests: when its thread read another connection's request after this one was complete.
     pub(super) shared: Option<Nanos>,
     pub(super) exchange: Option<Box<Exchange>>,
+    /// Bytes that it and the exchange hold, estimated.
+    pub(super) weight: usize,
     pub(super) emitted: bool,
 }
 
@@ -102,29 +125,42 @@ impl Node {
         self.first.time.min(self.other_start.unwrap_or(Nanos::MAX))
     }
 
+    /// At `time` its bytes were still coming, or it was being answered.
+    pub(super) fn was_moving(&self, time: Nanos) -> bool {
+        self.requested.time > time || self.responding.is_some_and(|stamp| stamp.time <= time)
+    }
+
+    /// The calls that seem to be made for it and were under way at `time`, give or take [`AT_ONCE`].
+    pub(super) fn calling(&self, time: Nanos) -> impl Iterator<Item = &Called> {
+        self.called.iter().filter(move |called| {
+            called.begin <= time.saturating_add(AT_ONCE) && time <= called.end.saturating_add(AT_ONCE)
+        })
+    }
+
     /// Nothing refers to it any more.
     pub(super) const fn is_spent(&self) -> bool {
         self.emitted && self.pins == 0 && !self.filed
     }
 }
 
-/// The exchanges that the correlator holds.
+/// The exchanges that the correlator holds. Boxed: within the table they would take half a kilobyte for each of its free
+/// places too.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    by_id: HashMap<u64, Node, FixedState>,
+    by_id: HashMap<u64, Box<Node>, FixedState>,
 }
 
 impl Nodes {
     pub(super) fn insert(&mut self, id: ExchangeId, node: Node) {
-        self.by_id.insert(id.0, node);
+        self.by_id.insert(id.0, Box::new(node));
     }
 
     pub(super) fn find(&self, id: ExchangeId) -> Option<&Node> {
-        self.by_id.get(&id.0)
+        self.by_id.get(&id.0).map(|node| &**node)
     }
 
     pub(super) fn find_mut(&mut self, id: ExchangeId) -> Option<&mut Node> {
-        self.by_id.get_mut(&id.0)
+        self.by_id.get_mut(&id.0).map(|node| &mut **node)
     }
 
     /// Forgets it where nothing refers to it.
@@ -135,7 +171,7 @@ impl Nodes {
     }
 
     /// Forgets it, whatever refers to it.
-    pub(super) fn remove(&mut self, id: ExchangeId) -> Option<Node> {
+    pub(super) fn remove(&mut self, id: ExchangeId) -> Option<Box<Node>> {
         self.by_id.remove(&id.0)
     }
 

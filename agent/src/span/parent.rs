@@ -50,6 +50,8 @@ pub struct Evidence {
     pub thread: Option<Served>,
     /// Later stamps have put another exchange between that request and the call, or the thread had a second request.
     pub contested: bool,
+    /// The thread may have put off another request, which more will be known of.
+    pub doubted: bool,
     /// The only request that was open in its process when it began.
     pub single: Option<Served>,
     /// Its thread serves requests itself.
@@ -102,7 +104,8 @@ fn by_thread(evidence: &Evidence) -> Verdict {
         // A proxy's call for a request lies within it; one that outlives it may belong to a request nobody saw.
         Scheduling::RunToCompletion => {
             let over = evidence.end.is_some() || server.failed;
-            (!evidence.lossy && !outlives(&server, evidence.end), server.end.is_some() && over)
+            let complete = server.end.is_some() && over && !evidence.doubted;
+            (!evidence.lossy && !outlives(&server, evidence.end), complete)
         }
     };
     if !holds || answered {

@@ -187,7 +187,7 @@ impl Process {
     /// this one's was complete.
     pub(super) fn learn(&mut self, exchange: &Exchange, shared: Option<Nanos>) {
         let Some(response) = &exchange.response else { return };
-        let told = exchange.quality.is_none_or(|quality| quality == Quality::Truncated);
+        let told = exchange.quality != Some(Quality::Gap);
         if !told || exchange.failure.is_some() || self.scheduling != Scheduling::Unknown || !self.trusted {
             return;
         }

@@ -100,6 +100,16 @@ impl Thread {
         Some(self.reading.swap_remove(index))
     }
 
+    /// Other requests than `server` that the thread had read completely at `time` and nobody has answered.
+    pub(super) fn unanswered(
+        &self,
+        server: ExchangeId,
+        time: Nanos,
+    ) -> impl Iterator<Item = ExchangeId> + '_ {
+        let other = move |known: &&Reading| known.complete && known.id != server && known.first <= time;
+        self.reading.iter().filter(other).map(|known| known.id)
+    }
+
     /// Whether the thread had another unanswered request than `server` at `time`.
     pub(super) fn is_torn(&self, server: ExchangeId, time: Nanos) -> bool {
         self.reading.iter().any(|reading| reading.id != server && reading.first <= time)

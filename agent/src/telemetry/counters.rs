@@ -9,14 +9,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Lost {
     /// A record did not fit into the full ring.
     RingFull,
+    /// The kernel did not run a program, since it was running already on that processor.
+    ProgramSkipped,
     /// A record's payload could not be read from the process.
     UserFault,
     /// The kernel side could not keep state for a socket.
     KernelStateFull,
+    /// The kernel side's table of sockets was full: the state used least recently was dropped, and its connection joined anew.
+    KernelStateEvicted,
     /// A head was longer than what is captured of it.
     HeadTooLong,
     /// Bytes went through a call whose buffers the hook cannot see.
     NoBuffer,
+    /// A call had more buffers than are looked at, and one past them was worth reading.
+    FarBuffer,
+    /// Nothing on a connection was answered as HTTP: the kernel side looks at it no more.
+    LeftAlone,
     /// A record from the ring could not be decoded.
     BadRecord,
     /// Too many connections: the one idle for longest was forgotten.
@@ -41,12 +49,16 @@ pub enum Lost {
 
 impl Lost {
     /// All reasons, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::RingFull,
+        Self::ProgramSkipped,
         Self::UserFault,
         Self::KernelStateFull,
+        Self::KernelStateEvicted,
         Self::HeadTooLong,
         Self::NoBuffer,
+        Self::FarBuffer,
+        Self::LeftAlone,
         Self::BadRecord,
         Self::ConnectionsFull,
         Self::Reassembly,
@@ -64,10 +76,14 @@ impl Lost {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::RingFull => "ring_full",
+            Self::ProgramSkipped => "program_skipped",
             Self::UserFault => "user_fault",
             Self::KernelStateFull => "kernel_state_full",
+            Self::KernelStateEvicted => "kernel_state_evicted",
             Self::HeadTooLong => "head_too_long",
             Self::NoBuffer => "no_buffer",
+            Self::FarBuffer => "far_buffer",
+            Self::LeftAlone => "left_alone",
             Self::BadRecord => "bad_record",
             Self::ConnectionsFull => "connections_full",
             Self::Reassembly => "reassembly",
@@ -82,6 +98,76 @@ impl Lost {
     }
 }
 
+/// What leaves Sonde over OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Data points.
+    Metrics,
+}
+
+impl Signal {
+    /// All signals, in order.
+    pub const ALL: [Self; 2] = [Self::Traces, Self::Metrics];
+
+    /// The `signal` attribute of the metric `sonde.export`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    /// What it consists of, for messages.
+    #[must_use]
+    pub const fn items(self) -> &'static str {
+        match self {
+            Self::Traces => "spans",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// What became of an item, a span or a data point, that was to leave over OTLP. Each has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Delivery {
+    /// The backend took it.
+    Accepted,
+    /// The backend took the request and said that it left this out (partial success).
+    Rejected,
+    /// The backend refused the request, in a way that sending it again would not change.
+    Refused,
+    /// Too large for the backend even alone.
+    TooLarge,
+    /// There was no answer in time, repetitions included, or the run ended before there was one.
+    Undelivered,
+    /// The queue before the output was full.
+    Dropped,
+}
+
+impl Delivery {
+    /// All outcomes, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::Rejected, Self::Refused, Self::TooLarge, Self::Undelivered, Self::Dropped];
+
+    /// The `outcome` attribute of the metric `sonde.export`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Undelivered => "undelivered",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// Everything that is counted. Relaxed atomics: each number is exact, several read together may be a moment apart.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -91,11 +177,10 @@ pub struct Counters {
     pub exchanges: AtomicU64,
     /// Spans made.
     pub spans: AtomicU64,
-    /// Spans that a backend accepted.
-    pub exported: AtomicU64,
     /// Connections known now.
     pub connections: AtomicU64,
     lost: [AtomicU64; Lost::ALL.len()],
+    deliveries: [[AtomicU64; Delivery::ALL.len()]; Signal::ALL.len()],
 }
 
 impl Counters {
@@ -117,6 +202,23 @@ impl Counters {
     #[must_use]
     pub fn lost(&self, why: Lost) -> u64 {
         self.lost.get(why as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts what became of `n` items of a signal: the metric `sonde.export`.
+    pub fn deliver(&self, signal: Signal, outcome: Delivery, n: u64) {
+        if let Some(counter) = self.delivery(signal, outcome) {
+            counter.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Items of a signal so far that this became of.
+    #[must_use]
+    pub fn delivered(&self, signal: Signal, outcome: Delivery) -> u64 {
+        self.delivery(signal, outcome).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn delivery(&self, signal: Signal, outcome: Delivery) -> Option<&AtomicU64> {
+        self.deliveries.get(signal as usize)?.get(outcome as usize)
     }
 
     /// Adds to a counter.

@@ -3,5 +3,5 @@
 mod counters;
 mod summary;
 
-pub use counters::{Counters, Lost};
+pub use counters::{Counters, Delivery, Lost, Signal};
 pub use summary::Summary;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Counters, Lost};
+use super::{Counters, Delivery, Lost, Signal};
 
 /// Shows the counters as a few lines: one for what went through, one for each kind of loss.
 #[derive(Debug)]
@@ -12,18 +12,29 @@ pub struct Summary<'a>(pub &'a Counters);
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { records, exchanges, spans, exported, .. } = self.0;
+        let Counters { records, exchanges, spans, .. } = self.0;
         let (records, exchanges, spans) = (read(records), read(exchanges), read(spans));
         write!(f, "{records} records, {exchanges} exchanges, {spans} spans")?;
-        if read(exported) > 0 {
-            write!(f, ", {} exported", read(exported))?;
+        for (signal, unit) in [(Signal::Traces, ""), (Signal::Metrics, " data points")] {
+            let accepted = self.0.delivered(signal, Delivery::Accepted);
+            if accepted > 0 {
+                write!(f, ", {accepted}{unit} exported")?;
+            }
         }
         let mut losses = Lost::ALL.into_iter().filter(|why| self.0.lost(*why) > 0).peekable();
-        if losses.peek().is_none() {
+        let points = |outcome| self.0.delivered(Signal::Metrics, outcome);
+        let mut unsent = Delivery::ALL
+            .into_iter()
+            .filter(|outcome| *outcome != Delivery::Accepted && points(*outcome) > 0)
+            .peekable();
+        if losses.peek().is_none() && unsent.peek().is_none() {
             return f.write_str(", nothing lost");
         }
         for why in losses {
             write!(f, "\n  lost: {} {} ({})", self.0.lost(why), words(why), why.reason())?;
+        }
+        for outcome in unsent {
+            write!(f, "\n  lost: {} data points of metrics ({})", points(outcome), outcome.name())?;
         }
         Ok(())
     }
@@ -33,10 +44,18 @@ impl fmt::Display for Summary<'_> {
 const fn words(why: Lost) -> &'static str {
     match why {
         Lost::RingFull => "records: the ring from the kernel was full",
+        Lost::ProgramSkipped => {
+            "calls: a program was still at work on that processor, and the kernel skipped it"
+        }
         Lost::UserFault => "records without payload: the process's memory could not be read",
         Lost::KernelStateFull => "sockets without state: the kernel side's table was full",
+        Lost::KernelStateEvicted => {
+            "sockets' states: the kernel side's table was full, their connections were joined anew"
+        }
         Lost::HeadTooLong => "heads cut off: longer than what is captured",
         Lost::NoBuffer => "calls without payload: the hook cannot see their buffers",
+        Lost::FarBuffer => "buffers of vectored calls: more than are looked at",
+        Lost::LeftAlone => "connections left alone: nothing on them was answered as HTTP",
         Lost::BadRecord => "records: they could not be decoded",
         Lost::ConnectionsFull => "connections forgotten: too many at once",
         Lost::Reassembly => "holes in connections: bytes before them never came",
@@ -66,14 +85,17 @@ mod tests {
     #[test]
     fn each_loss_is_said_with_its_reason() {
         let counters = Counters::default();
-        Counters::add(&counters.exported, 7);
+        counters.deliver(Signal::Traces, Delivery::Accepted, 7);
+        counters.deliver(Signal::Metrics, Delivery::Accepted, 9);
+        counters.deliver(Signal::Metrics, Delivery::Refused, 4);
         counters.lose(Lost::QueueFull, 5);
         counters.set_lost(Lost::RingFull, 2);
         assert_eq!(
             Summary(&counters).to_string(),
-            "0 records, 0 exchanges, 0 spans, 7 exported\n  \
+            "0 records, 0 exchanges, 0 spans, 7 exported, 9 data points exported\n  \
              lost: 2 records: the ring from the kernel was full (ring_full)\n  \
-             lost: 5 spans: an output did not keep up and its queue was full (queue_full)"
+             lost: 5 spans: an output did not keep up and its queue was full (queue_full)\n  \
+             lost: 4 data points of metrics (refused)"
         );
     }
 }

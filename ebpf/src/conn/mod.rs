@@ -57,9 +57,23 @@ impl Socket {
     fn ports<A: Access>(&self) -> (u16, u16) {
         // SAFETY: members of `struct sock_common`.
         unsafe {
-            let local = A::load::<u16>(self.sock, offset!(skc_num));
+            let local = match A::load::<u16>(self.sock, offset!(skc_num)) {
+                0 => self.returned_port::<A>(),
+                port => port,
+            };
             (local, u16::from_be(A::load::<u16>(self.sock, offset!(skc_dport))))
         }
+    }
+
+    /// Own port of a socket that is closed, and may still be read: its number was given back.
+    #[inline(always)]
+    fn returned_port<A: Access>(&self) -> u16 {
+        if offset!(inet_sport) == ABSENT {
+            return 0;
+        }
+        let Some(tcp) = A::tcp(self.sock) else { return 0 };
+        // SAFETY: a member of `struct inet_sock`, which begins `struct tcp_sock`.
+        u16::from_be(unsafe { A::load::<u16>(tcp, offset!(inet_sport)) })
     }
 
     /// Whether the port of either end is selected.
@@ -185,6 +199,8 @@ pub struct Extent {
     pub direction: Direction,
     /// How many bytes.
     pub length: u32,
+    /// Bytes that the same call moved after them.
+    pub behind: u32,
     /// When.
     pub time_ns: u64,
 }

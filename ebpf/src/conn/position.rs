@@ -23,7 +23,7 @@ pub fn of_tcp<A: Access>(sock: Kernel, state: &mut ConnState, chunk: &Extent) ->
     if state.flags & state_flags::NAMED == 0 {
         name::<A>(tcp, state);
     }
-    let length = u64::from(chunk.length);
+    let length = u64::from(chunk.length) + u64::from(chunk.behind);
     // SAFETY: members of `struct tcp_sock`.
     unsafe {
         if chunk.direction == Direction::Write {

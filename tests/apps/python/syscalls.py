@@ -19,6 +19,7 @@ import time
 
 BODY, ANSWER = 3000, 50_000
 LIBC = ctypes.CDLL(None, use_errno=True)
+MSG_WAITFORONE = 0x10000
 
 
 class Iovec(ctypes.Structure):
@@ -51,6 +52,15 @@ def messages(call, sock, buffers, *more):
     return [message.moved for message in vector[:count]]
 
 
+def vectored(call, fd, buffers):
+    """preadv2 or pwritev2 at no offset: the bytes moved."""
+    vector = (Iovec * len(buffers))(*[Iovec(ctypes.addressof(buffer), len(buffer)) for buffer in buffers])
+    moved = call(fd, vector, len(buffers), ctypes.c_long(-1), 0)
+    if moved < 0:
+        raise OSError(ctypes.get_errno(), "vectored")
+    return moved
+
+
 def pieces(data, size):
     return [data[i : i + size] for i in range(0, len(data), size)]
 
@@ -70,9 +80,18 @@ def write(sock, way, head, body):
     elif way == "sendmsg":
         sock.sendmsg([head[:1], b"", head[1:], *pieces(body, 9000)])
     elif way == "sendmmsg":
-        buffers = [ctypes.create_string_buffer(piece, len(piece)) for piece in (head, body)]
-        if messages(LIBC.sendmmsg, sock, buffers, 0) != [len(head), len(body)]:
-            raise RuntimeError("sendmmsg moved less")
+        # The head in three messages, the body in twenty; the kernel may take fewer at once.
+        left = [head[:7], head[7:30], head[30:], *pieces(body, len(body) // 20)]
+        while left:
+            buffers = [ctypes.create_string_buffer(piece, len(piece)) for piece in left]
+            for moved in messages(LIBC.sendmmsg, sock, buffers, 0):
+                left[0] = left[0][moved:]
+                if not left[0]:
+                    left.pop(0)
+    elif way == "pwritev2":
+        while data:
+            buffers = [ctypes.create_string_buffer(piece, len(piece)) for piece in (data[:10], data[10:]) if piece]
+            data = data[vectored(LIBC.pwritev2, fd, buffers) :]
     elif way == "sendfile":
         sock.sendall(head, socket.MSG_MORE)
         with tempfile.TemporaryFile() as file:
@@ -150,9 +169,18 @@ def read(sock, way, body):
         elif way == "recvmsg":
             piece = b"".join([bytes(part) for part in recvmsg_into(sock, want)])
         elif way == "recvmmsg":
-            buffers = [ctypes.create_string_buffer(500) for _ in range(1)]
-            moved = messages(LIBC.recvmmsg, sock, buffers, 0, None)
-            piece = buffers[0].raw[: moved[0]]
+            # Head and body by several messages, and no more than what is left.
+            buffers, room = [], want
+            for size in (60, 500, 1000, 2000):
+                if room:
+                    buffers.append(ctypes.create_string_buffer(min(size, room)))
+                    room -= len(buffers[-1])
+            moved = messages(LIBC.recvmmsg, sock, buffers, MSG_WAITFORONE, None)
+            piece = b"".join(buffer.raw[:count] for buffer, count in zip(buffers, moved))
+        elif way == "preadv2":
+            buffers = [ctypes.create_string_buffer(size) for size in (min(want, 100), min(max(want - 100, 1), 1900))]
+            moved = vectored(LIBC.preadv2, fd, buffers if want > 100 else buffers[:1])
+            piece = b"".join(buffer.raw for buffer in buffers)[:moved]
         elif way == "peek":
             seen = sock.recv(want, socket.MSG_PEEK)
             piece = sock.recv(len(seen))
@@ -188,9 +216,10 @@ def recvmsg_into(sock, want):
 
 
 WRITES = [
-    "send", "write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile", "splice", "nonblocking", "dup", "fork", "passed",
+    "send", "write", "writev", "sendto", "sendmsg", "pwritev2", "sendmmsg", "sendfile", "splice", "nonblocking", "dup",
+    "fork", "passed",
 ]
-READS = ["recv", "read", "readv", "recvmsg", "recvmmsg", "peek", "waitall", "trunc", "splice", "nonblocking"]
+READS = ["recv", "read", "readv", "preadv2", "recvmsg", "recvmmsg", "peek", "waitall", "trunc", "splice", "nonblocking"]
 
 
 def serve(listener):

@@ -82,12 +82,8 @@ fn chunk(sock: u64, direction: u8, setup: u8, now: u64) -> ChunkHeader {
         kind: 1,
         direction,
         flags: u16::from(setup) & (flags::POSITION | flags::LATE),
-        captured: 0,
         time_ns: now,
         sock,
-        position: 0,
-        length: 0,
-        queued_us: 0,
         tgid: 1,
         tid: 2,
         first_local: 1,
@@ -96,10 +92,7 @@ fn chunk(sock: u64, direction: u8, setup: u8, now: u64) -> ChunkHeader {
         peer_port: 4000,
         family: if setup & 1 == 0 { 2 } else { 1 },
         role: setup >> 3 & 1,
-        reserved: 0,
-        tail: [0; 8],
-        local: [0; 16],
-        peer: [0; 16],
+        ..ChunkHeader::default()
     }
 }
 
@@ -114,13 +107,13 @@ fn life(connections: &mut Connections, sock: u64, what: u8, now: u64, events: &m
         kind: 2,
         event: event as u8,
         error: if what & 4 == 0 { 0 } else { 104 },
-        length: 0,
         time_ns: now,
         sock,
         first_local: 1,
         first_peer: if what & 8 == 0 { 2 } else { 3 },
         tgid: 1,
         tid: 2,
+        ..LifeHeader::default()
     };
     connections.record(&Record::Life(header, &[]), events);
 }

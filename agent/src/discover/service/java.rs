@@ -44,7 +44,7 @@ pub(super) fn name(place: &Place<'_>, args: &[String]) -> Option<String> {
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "-jar" => {
-                return rest.next().map(|jar| place.unless_generic(unversioned(stem(jar)), parent(jar)));
+                return rest.next().map(|jar| place.unless_nameless(unversioned(stem(jar)), parent(jar)));
             }
             "-m" | "--module" => {
                 return rest.next().map(|module| module.split('/').next().unwrap_or(module).to_owned());

@@ -76,6 +76,6 @@ fn package(place: &Place<'_>, path: &str) -> Option<String> {
         (!name.is_empty() && name.len() <= 214).then(|| name.to_owned())
     });
     names.next().map(|name| {
-        if super::program::is_generic(&name) { place.unless_generic(&name, parent(path)) } else { name }
+        if super::program::is_generic(&name) { place.unless_nameless(&name, parent(path)) } else { name }
     })
 }

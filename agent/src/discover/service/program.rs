@@ -1,6 +1,6 @@
 //! The program that a process runs: its executable, or what an interpreter was told to run.
 //!
-//! Names that say nothing (`main.py`, `app.jar`, `index.js`) give way to the directory that they stand in, and that, where
+//! Names that say nothing (`__main__.py`, `wsgi.py`, `index.js`) give way to the directory that they stand in, and that, where
 //! it says nothing either (`/app`, `/usr/src/app`), to the one above.
 
 use super::super::proc::ProcFs;
@@ -11,31 +11,25 @@ use super::{Seen, java, node, python};
 /// Forked and spawned workers ask their parents, so deep.
 const ANCESTORS: u32 = 3;
 
-/// Names of files and modules that could be anyone's.
-const GENERIC_NAMES: [&str; 22] = [
-    "app",
-    "application",
-    "main",
+/// Names that a language or a framework gives to the entry of every program, so that the directory says more. A name that
+/// somebody chose for a file, were it `app` or `server`, is the program's.
+const NAMELESS: [&str; 11] = [
     "__main__",
     "__init__",
     "wsgi",
     "asgi",
-    "server",
     "index",
     "manage",
-    "run",
-    "start",
-    "service",
-    "web",
-    "api",
-    "cli",
     "bootstrap",
-    "program",
     "config",
     "router",
     "entrypoint",
     "start-server",
 ];
+
+/// Names of modules that say less than the package that they are in.
+const GENERIC_MODULES: [&str; 11] =
+    ["app", "application", "main", "server", "run", "start", "service", "web", "api", "cli", "program"];
 
 /// Names of directories that could be anyone's.
 const GENERIC_DIRECTORIES: [&str; 33] = [
@@ -97,9 +91,9 @@ impl Place<'_> {
         format!("/{}", parts.join("/"))
     }
 
-    /// `name`, or where it could be anyone's the directory that says more: `directory` (absolute or not) or one above.
-    pub(super) fn unless_generic(&self, name: &str, directory: &str) -> String {
-        if !is_generic(name) {
+    /// `name`, or where it says nothing the directory that says more: `directory` (absolute or not) or one above.
+    pub(super) fn unless_nameless(&self, name: &str, directory: &str) -> String {
+        if !is_nameless(name) {
             return name.to_owned();
         }
         self.directory(directory).unwrap_or_else(|| name.to_owned())
@@ -125,13 +119,18 @@ impl Place<'_> {
 
     /// A script: its name without the suffix, unless that is generic.
     pub(super) fn script(&self, path: &str) -> String {
-        self.unless_generic(stem(path), parent(path))
+        self.unless_nameless(stem(path), parent(path))
     }
 }
 
-/// Whether a module or a file could be anyone's by its name.
+/// Whether a name says nothing of the program.
+fn is_nameless(name: &str) -> bool {
+    NAMELESS.contains(&name.to_ascii_lowercase().as_str())
+}
+
+/// Whether a module says less than the package that it is in.
 pub(super) fn is_generic(name: &str) -> bool {
-    GENERIC_NAMES.contains(&name.to_ascii_lowercase().as_str())
+    is_nameless(name) || GENERIC_MODULES.contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// The name of the program that a process runs; `None` where the interpreter was not told one.
@@ -170,7 +169,8 @@ fn of_arguments(place: &Place<'_>, language: Language, program: &str, args: &[St
         Language::Beam => beam(rest),
         Language::Ruby => ruby(place, args),
         Language::Php => php(place, program, rest),
-        Language::Perl => first_operand(rest, &["-I", "-e", "-E"]).map(|script| place.script(script)),
+        Language::Perl if is_one_liner(rest, &['e', 'E']) => None,
+        Language::Perl => first_operand(rest, &["-I"]).map(|script| place.script(script)),
         Language::Shell => shell(rest).map(|script| place.script(script)),
     }
 }
@@ -188,16 +188,16 @@ fn native(place: &Place<'_>, program: &str, args: &[String]) -> Option<String> {
         name if name.starts_with("ld-linux") || name.starts_with("ld-musl") => {
             let rest = args.get(1..).unwrap_or_default();
             let loaded = first_operand(rest, &["--library-path", "--argv0", "--preload", "--audit"]);
-            loaded.map(|loaded| place.unless_generic(file_name(loaded), parent(loaded)))
+            loaded.map(|loaded| place.unless_nameless(file_name(loaded), parent(loaded)))
         }
-        name => Some(place.unless_generic(name, parent(program))),
+        name => Some(place.unless_nameless(name, parent(program))),
     }
 }
 
 /// `dotnet Shop.dll`, `dotnet exec Shop.dll`, or a launcher of its own.
 fn dot_net(place: &Place<'_>, program: &str, rest: &[String]) -> Option<String> {
     if file_name(program) != "dotnet" {
-        return Some(place.unless_generic(file_name(program), parent(program)));
+        return Some(place.unless_nameless(file_name(program), parent(program)));
     }
     let library = rest.iter().find(|argument| argument.ends_with(".dll"))?;
     Some(place.script(library))
@@ -218,9 +218,13 @@ fn ruby(place: &Place<'_>, args: &[String]) -> Option<String> {
         let tagged = title.strip_suffix(']').and_then(|title| title.rsplit_once('[')).map(|(_, tag)| tag);
         return tagged
             .filter(|_| title.starts_with("puma"))
-            .map_or_else(|| place.directory("."), |tag| Some(place.unless_generic(tag, ".")));
+            .map_or_else(|| place.directory("."), |tag| Some(place.unless_nameless(tag, ".")));
     }
-    let script = first_operand(args.get(1..).unwrap_or_default(), &["-I", "-r", "-e", "-C", "-E", "-S"])?;
+    let rest = args.get(1..).unwrap_or_default();
+    if is_one_liner(rest, &['e']) {
+        return None;
+    }
+    let script = first_operand(rest, &["-I", "-r", "-C", "-E", "-S"])?;
     match stem(script) {
         "puma" | "unicorn" | "rackup" | "thin" | "falcon" | "passenger" | "rails" | "bundle" | "sidekiq"
         | "rake" => place.directory(".").or_else(|| Some(stem(script).to_owned())),
@@ -237,8 +241,20 @@ fn php(place: &Place<'_>, program: &str, rest: &[String]) -> Option<String> {
         let root = rest.get(served..)?.iter().skip_while(|argument| *argument != "-t").nth(1);
         return place.directory(root.map_or(".", String::as_str));
     }
-    let script = first_operand(rest, &["-c", "-d", "-z", "-r", "-B", "-R", "-E", "-t"])?;
+    if is_one_liner(rest, &['r', 'B', 'R', 'E']) {
+        return None;
+    }
+    let script = first_operand(rest, &["-c", "-d", "-z", "-t"])?;
     if stem(script) == "artisan" { place.directory(parent(script)) } else { Some(place.script(script)) }
+}
+
+/// Whether the program stands in the arguments themselves, behind an option such as `-e`, which may be joined with others
+/// (`-ne`). Operands are the program's own then.
+fn is_one_liner(rest: &[String], options: &[char]) -> bool {
+    let before_script =
+        rest.iter().take_while(|argument| argument.starts_with('-') && argument.as_str() != "--");
+    let mut short = before_script.filter(|argument| !argument.starts_with("--"));
+    short.any(|argument| argument.len() <= 4 && argument.ends_with(options))
 }
 
 fn shell(rest: &[String]) -> Option<&str> {

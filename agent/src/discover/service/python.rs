@@ -50,7 +50,7 @@ pub(super) fn name(place: &Place<'_>, program: &str, args: &[String]) -> Option<
         Told::Module(module, rest) => {
             let module = module.strip_suffix(".__main__").unwrap_or(module);
             // Told in full, so said in full: `http.server`, `shop.web`.
-            let named = || place.unless_generic(module, ".");
+            let named = || place.unless_nameless(module, ".");
             Some(launcher(place, module, rest).unwrap_or_else(named))
         }
     }
@@ -142,10 +142,9 @@ fn uwsgi(place: &Place<'_>, rest: &[String]) -> Option<String> {
         return Some(application(place, module, here));
     }
     match option(rest, &["--wsgi-file", "--file"]) {
-        Some(file) if is_generic(stem(file)) => place.directory(here).or_else(|| Some(stem(file).to_owned())),
-        Some(file) => Some(stem(file).to_owned()),
+        Some(file) => Some(place.unless_nameless(stem(file), here)),
         None => option(rest, &["--ini"])
-            .map(|file| place.unless_generic(stem(file), parent(file)))
+            .map(|file| place.unless_nameless(stem(file), parent(file)))
             .or_else(|| place.directory(here)),
     }
 }
@@ -170,7 +169,7 @@ fn application(place: &Place<'_>, loaded: &str, directory: &str) -> String {
         }
         said = start;
     }
-    place.unless_generic(said, directory)
+    place.unless_nameless(said, directory)
 }
 
 /// The value of the first of `flags`, behind it or joined by `=`.

@@ -45,8 +45,8 @@ fn native_programs() {
     check("/root $ /srv/shop/bin/shop-api: ./shop-api --port 80", "shop-api");
     // Called something else than it is.
     check("/ $ /usr/bin/redis-check-rdb: redis-server *:6379", "redis-check-rdb");
-    check("/ $ /srv/shop/app: ./app", "shop");
-    check("/ $ /srv/shop/bin/server: bin/server", "shop");
+    check("/ $ /srv/shop/app: ./app", "app");
+    check("/ $ /srv/shop/bin/server: bin/server", "server");
     check("/ $ /app/main: /app/main", "main");
     check("/ $ /usr/local/bin/app: app", "app");
     check("/home/ada $ /home/ada/main: ./main", "main");
@@ -73,17 +73,17 @@ fn rewritten_titles_do_not_matter_where_the_executable_says_it() {
 fn python_scripts_and_modules() {
     check("/srv $ /usr/bin/python3.11: python3 shop.py --port 80", "shop");
     check("/srv $ /usr/bin/python3.11: python3 -u -W ignore -X dev /srv/shop/orders.py", "orders");
-    check("/srv/shop $ /usr/bin/python3: python3 main.py", "shop");
-    check("/srv/shop/src $ /usr/bin/python3: python3 ./main.py", "shop");
+    check("/srv/shop $ /usr/bin/python3: python3 main.py", "main");
+    check("/srv/shop/src $ /usr/bin/python3: python3 ./main.py", "main");
     check("/ $ /usr/bin/python3: python3 /srv/shop/manage.py runserver 0.0.0.0:80", "shop");
     check("/app $ /usr/local/bin/python3.12: python app.py", "app");
     check("/home/ada $ /usr/bin/python3: python3 server.py", "server");
     check("/tmp/tmp.W8x2Zq $ /usr/bin/python3: python3 server.py", "server");
-    check("/home/ada/orders $ /usr/bin/python3: python3 server.py", "orders");
+    check("/home/ada/orders $ /usr/bin/python3: python3 server.py", "server");
     check("/ $ /usr/bin/python3: python3 -m http.server 8000", "http.server");
     check("/ $ /usr/bin/python3: python3 -um shop.web", "shop.web");
     check("/ $ /usr/bin/python3: python3 -Im shop.__main__", "shop");
-    check("/srv/shop $ /usr/bin/python3: python3 -m app", "shop");
+    check("/srv/shop $ /usr/bin/python3: python3 -m app", "app");
     check("/ $ /usr/bin/pypy3: pypy3 /srv/orders.py", "orders");
     check("/tmp $ /usr/bin/python3.11: python3 -c pass", "unknown_service:python3.11");
     check("/tmp $ /usr/bin/python3.11: python3", "unknown_service:python3.11");
@@ -102,22 +102,22 @@ fn python_servers_are_named_after_what_they_load() {
         "shop",
     );
     check("/ $ /usr/bin/python3: python3 /usr/bin/gunicorn -w 4 shop.wsgi", "shop");
-    check("/srv/shop $ /usr/bin/python3: python3 /usr/bin/gunicorn app:app", "shop");
+    check("/srv/shop $ /usr/bin/python3: python3 /usr/bin/gunicorn app:app", "app");
     check("/app $ /usr/bin/python3: python3 /usr/bin/gunicorn app:app", "app");
     check("/app $ /usr/bin/python3: python3 /usr/bin/gunicorn --chdir /srv/shop wsgi:app", "shop");
     check("/ $ /usr/bin/python3: python3 /usr/bin/gunicorn --name orders shop:app", "orders");
     check("/ $ /usr/bin/python3: python3 -m gunicorn shop:app", "shop");
     check("/ $ /usr/bin/python3: python3 /srv/venv/bin/uvicorn shop.main:app --workers 2", "shop");
-    check("/ $ /usr/bin/python3: python3 -m uvicorn --factory --app-dir=/srv/orders main:create", "orders");
+    check("/ $ /usr/bin/python3: python3 -m uvicorn --factory --app-dir=/srv/orders main:create", "main");
     check("/ $ /usr/bin/python3: python3 /usr/bin/hypercorn shop:app", "shop");
     check("/ $ /usr/bin/python3: python3 /usr/bin/daphne -p 80 shop.asgi:application", "shop");
     check("/ $ /usr/bin/python3: python3 /usr/bin/waitress-serve --port=80 --call shop:create", "shop");
     check("/ $ /usr/bin/python3: python3 -m flask --app shop run", "shop");
     check("/srv/orders $ /usr/bin/python3: python3 /usr/bin/flask run", "orders");
-    check("/ $ /usr/bin/python3: python3 /usr/bin/fastapi run /srv/shop/main.py", "shop");
+    check("/ $ /usr/bin/python3: python3 /usr/bin/fastapi run /srv/shop/main.py", "main");
     check("/ $ /usr/bin/python3: python3 /usr/bin/celery -A shop.tasks worker", "shop.tasks");
     check("/ $ /usr/bin/uwsgi-core: uwsgi --http :80 --module shop.wsgi:application", "shop");
-    check("/ $ /usr/bin/uwsgi: uwsgi --chdir=/srv/orders --wsgi-file app.py", "orders");
+    check("/ $ /usr/bin/uwsgi: uwsgi --chdir=/srv/orders --wsgi-file app.py", "app");
     check("/ $ /usr/bin/uwsgi: uwsgi --ini /etc/uwsgi/shop.ini", "shop");
 }
 
@@ -160,9 +160,9 @@ fn titles_of_setproctitle() {
         assert_eq!(named(&tree, 7, &fake), expect, "{title}");
     };
     check("/usr/bin/python3.11", "/", "gunicorn: master [shop.wsgi:application]", "shop");
-    check("/usr/bin/python3.11", "/srv/orders", "gunicorn: worker [app:app]", "orders");
+    check("/usr/bin/python3.11", "/srv/orders", "gunicorn: worker [app:app]", "app");
     check("/usr/bin/ruby3.1", "/", "puma 6.4.2 (tcp://0.0.0.0:3000) [shop]", "shop");
-    check("/usr/bin/ruby3.1", "/srv/orders", "puma: cluster worker 0: 17 [app]", "orders");
+    check("/usr/bin/ruby3.1", "/srv/orders", "puma: cluster worker 0: 17 [app]", "app");
     check("/usr/bin/ruby3.1", "/srv/orders", "unicorn worker[0] -c config", "orders");
     check("/usr/sbin/php-fpm8.2", "/", "php-fpm: pool www", "php-fpm");
     check("/usr/bin/node", "/srv/orders", "next-server (v15.1.0)", "orders");
@@ -175,7 +175,7 @@ fn java_programs() {
     check("/ $ /usr/bin/java: java -jar /opt/web-shop-v2.jar", "web-shop");
     check("/ $ /usr/bin/java: java -jar /opt/log4j-2-viewer.jar", "log4j-2-viewer");
     check("/app $ /usr/bin/java: java -jar app.jar", "app");
-    check("/srv/shop $ /usr/bin/java: java -jar target/app.jar", "shop");
+    check("/srv/shop $ /usr/bin/java: java -jar target/app.jar", "app");
     check("/ $ /usr/bin/java: java -cp conf:lib/* -Dx=y com.acme.Main --port 1", "com.acme.Main");
     check(
         "/ $ /usr/bin/java: java --add-opens java.base/java.lang=ALL-UNNAMED -classpath x com/acme/Main",
@@ -203,6 +203,11 @@ fn other_interpreters() {
     check("/srv/shop $ /usr/bin/php8.2: php -S 0.0.0.0:80 -t public", "shop");
     check("/srv/shop $ /usr/bin/php8.2: php artisan serve", "shop");
     check("/srv $ /usr/bin/php8.2: php orders.php", "orders");
+    check("/srv $ /usr/bin/ruby3.1: ruby -rjson -rnet/http -e 1 orders", "unknown_service:ruby3.1");
+    check("/srv $ /usr/bin/perl: perl -MLWP::UserAgent -e 1 orders", "unknown_service:perl");
+    check("/srv $ /usr/bin/perl: perl -ne 1 orders", "unknown_service:perl");
+    check("/srv $ /usr/bin/perl: perl orders.pl -e", "orders");
+    check("/srv $ /usr/bin/php8.2: php -r 1 orders", "unknown_service:php8.2");
     check("/srv $ /bin/bash: bash -e orders.sh", "orders");
     check("/srv $ /bin/bash: bash /dev/fd/63", "unknown_service:bash");
     check("/srv $ /bin/bash: bash -c true", "unknown_service:bash");
@@ -228,7 +233,7 @@ fn node_packages_and_scripts() {
     let node = "/usr/bin/node";
     let shop: &[(&str, &str)] = &[("/srv/x/package.json", r#"{"name": "@acme/shop", "version": "1.0.0"}"#)];
     check("/srv", node, "node orders.js", &[], "orders");
-    check("/srv/shop", node, "node server.js", &[], "shop");
+    check("/srv/shop", node, "node server.js", &[], "server");
     check("/srv/x", node, "node server.js", shop, "@acme/shop");
     check("/srv/x", node, "node --require ./trace.js --inspect=9229 dist/index.js", shop, "@acme/shop");
     check("/srv/x", node, "node .", shop, "@acme/shop");
@@ -240,15 +245,9 @@ fn node_packages_and_scripts() {
         ("/srv/x/dist/package.json", r#"{"type":"module"}"#),
     ];
     check("/srv/x", node, "node dist/index.js", nested, "shop");
-    check(
-        "/srv/orders",
-        node,
-        "node server.js",
-        &[("/srv/orders/package.json", r#"{"name":"app"}"#)],
-        "orders",
-    );
+    check("/srv/orders", node, "node server.js", &[("/srv/orders/package.json", r#"{"name":"app"}"#)], "app");
     for broken in ["", "{", "[]", r#"{"name":7}"#, r#"{"name":""}"#] {
-        check("/srv/orders", node, "node server.js", &[("/srv/orders/package.json", broken)], "orders");
+        check("/srv/orders", node, "node server.js", &[("/srv/orders/package.json", broken)], "server");
     }
     check("/srv", node, "node -e 1", &[], "unknown_service:node");
     check("/srv", node, "node", &[], "unknown_service:node");
@@ -271,14 +270,14 @@ fn a_package_is_looked_for_inside_the_processs_own_root() {
     std::fs::write(&outside, r#"{"name":"secret"}"#).unwrap();
     tree.put(8, &fake);
     tree.link(8, "/srv/orders/package.json", outside.to_str().unwrap());
-    assert_eq!(named(&tree, 8, &fake), "orders");
+    assert_eq!(named(&tree, 8, &fake), "server");
     // A fifo without a writer must not hold the agent up.
     tree.put(9, &fake);
     tree.file(9, "/srv/orders/x", "");
     let fifo = tree.root().join("9/root/srv/orders/package.json");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
         .unwrap();
-    assert_eq!(named(&tree, 9, &fake), "orders");
+    assert_eq!(named(&tree, 9, &fake), "server");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) struct Console {
     traces: Traces,
     red: Arc<Mutex<Red>>,
     begun: Option<Instant>,
+    /// Spans of the past are shown: the first start and the last end among them count as time, not when they are shown.
+    past: Option<(u64, u64)>,
     shown: (Snapshot, Option<Instant>),
     buffer: String,
     /// Spans whose lines are in the buffer.
@@ -42,8 +44,10 @@ pub(super) struct Console {
 }
 
 impl Console {
-    pub(super) fn new(colours: bool, red: Arc<Mutex<Red>>) -> Self {
+    /// `replayed`: spans of the past are shown, as fast as they come. Then there is one table, over the time they tell of.
+    pub(super) fn new(colours: bool, replayed: bool, red: Arc<Mutex<Red>>) -> Self {
         Self {
+            past: replayed.then_some((u64::MAX, 0)),
             style: Style { colours },
             widths: Widths::default(),
             traces: Traces::default(),
@@ -81,6 +85,9 @@ impl Console {
     /// Takes spans in, and writes what is due.
     fn take(&mut self, pieces: &[Piece], now: Instant) {
         for (resource, span) in pieces.iter().flat_map(Piece::items) {
+            if let Some((first, last)) = &mut self.past {
+                (*first, *last) = (span.start.min(*first), span.end.max(*last));
+            }
             self.traces.insert(Row::of(resource, span), now);
         }
         if !pieces.is_empty() && self.begun.is_none() {
@@ -106,13 +113,16 @@ impl Console {
         });
         let Some(begun) = self.begun else { return };
         let rows = self.snapshot().since(&Snapshot::default());
-        let time = now.saturating_duration_since(begun);
+        let time = match self.past {
+            Some((first, last)) => Duration::from_nanos(last.saturating_sub(first)),
+            None => now.saturating_duration_since(begun),
+        };
         let title = format!("in all, {:.1} s", time.as_secs_f64());
         table::write(&mut self.buffer, &rows, time, &title, self.style);
     }
 
     fn next_table(&self) -> Option<Instant> {
-        self.shown.1.map(|shown| shown + TABLE)
+        self.shown.1.filter(|_| self.past.is_none()).map(|shown| shown + TABLE)
     }
 
     /// The table of what came since the one before; none where nothing came, and none again until something does.

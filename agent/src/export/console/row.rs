@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::text::{digits, hex};
 use super::style::{Colour, Style, duration, left, pad, visible};
 use crate::enrich::Resource;
-use crate::span::{AttributeValue, Span, SpanId, SpanKind, SpanStatus, TraceId};
+use crate::span::{Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
 
 /// What the console keeps of a span until it is written: a few hundred bytes, whatever the span holds.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Row {
         visible(&mut text, &span.name, NAME_MAX);
         let name = text.len();
         if !span.name.contains('/') {
-            visible(&mut text, shown.path(), NAME_MAX);
+            visible(&mut text, &shown.path, NAME_MAX);
         }
         let path = text.len();
         match (shown.status, &span.status) {
@@ -63,7 +63,7 @@ impl Row {
         let peer = text.len();
         if !shown.error.bytes().all(|byte| byte.is_ascii_digit()) {
             // A status code, which the line shows anyway, is no news.
-            visible(&mut text, shown.error, ERROR_MAX);
+            visible(&mut text, &shown.error, ERROR_MAX);
         }
         Self {
             trace: span.context.trace_id,
@@ -154,73 +154,61 @@ fn time_of_day(out: &mut String, nanos: u64) {
 
 /// The attributes that a line shows, found in one pass. Empty where absent.
 #[derive(Default)]
-struct Shown<'a> {
-    url_path: &'a str,
-    url_full: &'a str,
-    error: &'a str,
+struct Shown {
+    path: String,
+    error: String,
     status: Option<u64>,
-    client: End<'a>,
-    server: End<'a>,
-    peer: End<'a>,
+    client: End,
+    server: End,
+    peer: End,
 }
 
 /// An address and a port.
-#[derive(Clone, Copy, Default)]
-struct End<'a> {
-    address: &'a str,
+#[derive(Default)]
+struct End {
+    address: String,
     port: Option<u64>,
 }
 
-impl<'a> Shown<'a> {
-    fn of(span: &'a Span) -> Self {
+impl Shown {
+    fn of(span: &Span) -> Self {
         let mut shown = Self::default();
-        for attribute in &span.attributes {
-            match &attribute.value {
-                AttributeValue::Str(text) => {
-                    let slot = match &*attribute.key {
-                        "url.path" => &mut shown.url_path,
-                        "url.full" => &mut shown.url_full,
-                        "error.type" => &mut shown.error,
-                        "client.address" => &mut shown.client.address,
-                        "server.address" => &mut shown.server.address,
-                        "network.peer.address" => &mut shown.peer.address,
-                        _ => continue,
-                    };
-                    *slot = text;
-                }
-                AttributeValue::Int(value) => {
-                    let slot = match &*attribute.key {
-                        "http.response.status_code" => &mut shown.status,
-                        "client.port" => &mut shown.client.port,
-                        "server.port" => &mut shown.server.port,
-                        "network.peer.port" => &mut shown.peer.port,
-                        _ => continue,
-                    };
-                    *slot = u64::try_from(*value).ok();
-                }
-                _ => {}
+        span.attributes.each(|key, value| match value {
+            Value::Str(text) => {
+                let (slot, text) = match key {
+                    // What was asked for: the path of a server's URL or of a client's.
+                    "url.path" => (&mut shown.path, text),
+                    "url.full" if shown.path.is_empty() => (&mut shown.path, path_of(text)),
+                    "error.type" => (&mut shown.error, text),
+                    "client.address" => (&mut shown.client.address, text),
+                    "server.address" => (&mut shown.server.address, text),
+                    "network.peer.address" => (&mut shown.peer.address, text),
+                    _ => return,
+                };
+                text.clone_into(slot);
             }
-        }
+            Value::Int(value) => {
+                let slot = match key {
+                    "http.response.status_code" => &mut shown.status,
+                    "client.port" => &mut shown.client.port,
+                    "server.port" => &mut shown.server.port,
+                    "network.peer.port" => &mut shown.peer.port,
+                    _ => return,
+                };
+                *slot = u64::try_from(value).ok();
+            }
+            _ => {}
+        });
         shown
-    }
-
-    /// What was asked for: the path of a server's URL or of a client's.
-    fn path(&self) -> &'a str {
-        if !self.url_path.is_empty() {
-            return self.url_path;
-        }
-        let after = self.url_full.split_once("://").map_or("", |(_, after)| after);
-        let path = after.find('/').and_then(|at| after.get(at..)).unwrap_or_default();
-        path.split(['?', '#']).next().unwrap_or_default()
     }
 
     /// Whom the process talked to: who asked a server, whom a client asked.
     fn peer(&self, kind: SpanKind, out: &mut String) {
         let named = match kind {
-            SpanKind::Server => self.client,
-            SpanKind::Client => self.server,
+            SpanKind::Server => &self.client,
+            SpanKind::Client => &self.server,
         };
-        let End { address, port } = if named.address.is_empty() { self.peer } else { named };
+        let End { address, port } = if named.address.is_empty() { &self.peer } else { named };
         match port {
             _ if address.is_empty() => out.push('-'),
             None => {
@@ -231,8 +219,15 @@ impl<'a> Shown<'a> {
                 out.push_str(if is_v6 { "[" } else { "" });
                 visible(out, address, PEER_MAX - 8);
                 out.push_str(if is_v6 { "]:" } else { ":" });
-                digits(out, port, 1);
+                digits(out, *port, 1);
             }
         }
     }
+}
+
+/// The path of a URL.
+fn path_of(url: &str) -> &str {
+    let after = url.split_once("://").map_or("", |(_, after)| after);
+    let path = after.find('/').and_then(|at| after.get(at..)).unwrap_or_default();
+    path.split(['?', '#']).next().unwrap_or_default()
 }

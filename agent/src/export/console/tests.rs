@@ -19,8 +19,12 @@ struct Feed {
 
 impl Feed {
     fn new(colours: bool) -> Self {
+        Self::showing(colours, false)
+    }
+
+    fn showing(colours: bool, replayed: bool) -> Self {
         let red = Arc::new(Mutex::new(Red::new(100)));
-        Self { console: Console::new(colours, red), begin: Instant::now() }
+        Self { console: Console::new(colours, replayed, red), begin: Instant::now() }
     }
 
     /// Feeds spans and returns what is shown at that moment.
@@ -46,7 +50,8 @@ fn server(service: &str, path: &'static str, status: i64, start: u64, took: u64)
         attribute("http.response.status_code", AttributeValue::Int(status)),
         attribute("client.address", text("127.0.0.1")),
         attribute("client.port", AttributeValue::Int(51_234)),
-    ];
+    ]
+    .into();
     (Arc::new(resource(service)), span)
 }
 
@@ -58,7 +63,8 @@ fn client(service: &str, url: &'static str, status: i64, start: u64, took: u64) 
         attribute("http.response.status_code", AttributeValue::Int(status)),
         attribute("server.address", text("::1")),
         attribute("server.port", AttributeValue::Int(8_000)),
-    ];
+    ]
+    .into();
     (Arc::new(resource(service)), span)
 }
 
@@ -75,12 +81,12 @@ fn with((resource, mut span): Item, change: impl FnOnce(&mut Span)) -> Item {
 fn chain() -> Vec<Item> {
     let failed = |span: &mut Span| {
         span.status = SpanStatus::Error("".into());
-        span.attributes.push(attribute("error.type", text("500")));
+        span.attributes.more.push(attribute("error.type", text("500")));
     };
     let reset = |span: &mut Span| {
         span.status = SpanStatus::Error("".into());
-        span.attributes.retain(|attribute| attribute.key != "http.response.status_code");
-        span.attributes.push(attribute("error.type", text("connection_reset")));
+        span.attributes.more.retain(|attribute| attribute.key != "http.response.status_code");
+        span.attributes.more.push(attribute("error.type", text("connection_reset")));
     };
     vec![
         put(server("orders", "/orders/17", 200, 2 * MS, 3 * MS), 1, 3, 2, true),
@@ -216,4 +222,17 @@ fn durations_have_three_digits() {
         style::duration(&mut out, nanos);
         assert_eq!(out, expected);
     }
+}
+
+#[test]
+fn a_replay_has_one_table_over_the_time_it_tells_of() {
+    let mut feed = Feed::showing(false, true);
+    let calls = (0..40).map(|n| server("shop", "/", 200, n * 500 * MS, 500 * MS)).collect();
+    // The spans of twenty seconds, read in one; and slower than a live console waits with its table.
+    assert!(!feed.at(1_000, calls).contains("rate/s"));
+    assert!(!feed.at(15_000, vec![server("shop", "/", 200, 0, MS)]).contains("rate/s"));
+    let shown = feed.finish(15_001);
+    assert!(shown.contains("in all, 20.0 s"), "{shown}");
+    let row = shown.lines().find(|line| line.starts_with("shop") && line.contains("SERVER")).unwrap();
+    assert_eq!(row.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["41", "2.0"], "{row}");
 }

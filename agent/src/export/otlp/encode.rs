@@ -1,12 +1,8 @@
 //! Spans as OTLP messages. The only file that names the types of `opentelemetry-proto`.
 
-use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
-    AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value,
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value as ProtoValue,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as ProtoSpan, Status};
@@ -14,40 +10,20 @@ use prost::Message;
 
 use super::super::batch::{Piece, by_resource};
 use super::super::wire;
-use crate::span::{Attribute, AttributeValue, Span, SpanStatus};
+use crate::span::{Span, SpanStatus, Value};
 
 /// What is sent.
-pub(super) type Request = ExportTraceServiceRequest;
-
-/// Who sends it over gRPC.
-pub(super) type GrpcClient = TraceServiceClient<tonic::transport::Channel>;
-
-/// What a backend says of spans that it took.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// Spans that it did not take after all.
-    pub(super) rejected: u64,
-    /// Why, or some other advice; empty where there is none.
-    pub(super) message: String,
-}
-
-impl From<ExportTraceServiceResponse> for Answer {
-    fn from(response: ExportTraceServiceResponse) -> Self {
-        let partial = response.partial_success.unwrap_or_default();
-        Self { rejected: partial.rejected_spans.try_into().unwrap_or(0), message: partial.error_message }
-    }
-}
-
-/// Reads the body of an answer. One that makes no sense comes from a backend that took the spans and says nothing of them.
-pub(super) fn answer(body: Bytes) -> Answer {
-    ExportTraceServiceResponse::decode(body).map(Answer::from).unwrap_or_default()
-}
+type Request = ExportTraceServiceRequest;
 
 /// One request with all spans, by resource.
-pub(super) fn request(pieces: &[Piece]) -> Request {
+fn request(pieces: &[Piece]) -> Request {
     let resource_spans = by_resource(pieces).into_iter().map(|(resource, spans)| ResourceSpans {
         resource: Some(ProtoResource {
-            attributes: attributes(&resource.attributes),
+            attributes: resource
+                .attributes
+                .iter()
+                .map(|attribute| key_value(&attribute.key, attribute.value.borrowed()))
+                .collect(),
             ..ProtoResource::default()
         }),
         scope_spans: vec![ScopeSpans {
@@ -74,6 +50,8 @@ fn span(span: &Span) -> ProtoSpan {
         SpanStatus::Unset => Status::default(),
         SpanStatus::Error(message) => Status { message: message.to_string(), code: wire::STATUS_ERROR },
     };
+    let mut attributes = Vec::new();
+    span.attributes.each(|key, value| attributes.push(key_value(key, value)));
     ProtoSpan {
         trace_id: span.context.trace_id.0.to_vec(),
         span_id: span.context.span_id.0.to_vec(),
@@ -84,34 +62,32 @@ fn span(span: &Span) -> ProtoSpan {
         kind: wire::kind(span.kind),
         start_time_unix_nano: span.start,
         end_time_unix_nano: span.end,
-        attributes: attributes(&span.attributes),
+        attributes,
         status: Some(status),
         ..ProtoSpan::default()
     }
 }
 
-fn attributes(attributes: &[Attribute]) -> Vec<KeyValue> {
-    let text = |text: &str| Value::StringValue(text.to_owned());
+fn key_value(key: &str, value: Value<'_>) -> KeyValue {
+    let text = |text: &str| ProtoValue::StringValue(text.to_owned());
     let any = |value| AnyValue { value: Some(value) };
-    let encoded = attributes.iter().map(|Attribute { key, value }| {
-        let value = match value {
-            AttributeValue::Str(value) => text(value),
-            AttributeValue::Int(value) => Value::IntValue(*value),
-            AttributeValue::Double(value) => Value::DoubleValue(*value),
-            AttributeValue::Bool(value) => Value::BoolValue(*value),
-            AttributeValue::StrArray(values) => Value::ArrayValue(ArrayValue {
-                values: values.iter().map(|value| any(text(value))).collect(),
-            }),
-        };
-        KeyValue { key: key.to_string(), value: Some(any(value)), ..KeyValue::default() }
-    });
-    encoded.collect()
+    let value = match value {
+        Value::Str(value) => text(value),
+        Value::Int(value) => ProtoValue::IntValue(value),
+        Value::Double(value) => ProtoValue::DoubleValue(value),
+        Value::Bool(value) => ProtoValue::BoolValue(value),
+        Value::StrArray(values) => ProtoValue::ArrayValue(ArrayValue {
+            values: values.iter().map(|value| any(text(value))).collect(),
+        }),
+    };
+    KeyValue { key: key.to_owned(), value: Some(any(value)), ..KeyValue::default() }
 }
 
 /// Starts of the spans in the body of a request.
 #[cfg(test)]
-pub(super) fn starts(body: Bytes) -> Vec<u64> {
-    let request = Request::decode(body).unwrap();
+pub(super) fn starts(is_json: bool, body: &[u8]) -> Vec<u64> {
+    let request =
+        if is_json { serde_json::from_slice(body).unwrap() } else { Request::decode(body).unwrap() };
     let scopes = request.resource_spans.into_iter().flat_map(|group| group.scope_spans);
     scopes.flat_map(|scope| scope.spans).map(|span| span.start_time_unix_nano).collect()
 }
@@ -127,15 +103,16 @@ mod tests {
     use crate::export::batch::{Item, pieces};
     use crate::export::fixtures::{EPOCH, attribute, placed, resource, span as plain};
     use crate::export::json;
-    use crate::span::SpanKind;
+    use crate::span::{Attribute, AttributeValue, SpanKind};
 
     /// The JSON line and the protobuf bytes of the same spans, both read back.
     fn both(items: Vec<Item>) -> (Request, Request) {
         let pieces = pieces(items);
-        let mut line = String::new();
+        let mut line = Vec::new();
         json::encode(&pieces, &mut line);
+        let line = String::from_utf8(line).unwrap();
         assert!(!line.contains('\n'));
-        let read = Request::decode(Bytes::from(body(&pieces))).unwrap();
+        let read = Request::decode(body(&pieces).as_slice()).unwrap();
         (serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")), read)
     }
 
@@ -178,7 +155,7 @@ mod tests {
             });
             span.kind = if is_client { SpanKind::Client } else { SpanKind::Server };
             span.name = name.into();
-            span.attributes = attributes;
+            span.attributes = attributes.into();
             span.status = error.map_or(SpanStatus::Unset, |text| SpanStatus::Error(text.into()));
             span
         }
@@ -198,9 +175,10 @@ mod tests {
         #[test]
         fn json_keeps_every_bit_of_a_double(value in any::<f64>().prop_filter("finite", |value| value.is_finite())) {
             let mut span = plain("", 0, 0);
-            span.attributes = vec![attribute("d", AttributeValue::Double(value))];
-            let mut line = String::new();
+            span.attributes = vec![attribute("d", AttributeValue::Double(value))].into();
+            let mut line = Vec::new();
             json::encode(&pieces(vec![(Arc::new(resource("")), span)]), &mut line);
+            let line = String::from_utf8(line).unwrap();
             let (_, text) = line.split_once("doubleValue\":").unwrap();
             let (text, _) = text.split_once('}').unwrap();
             prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits());
@@ -219,11 +197,13 @@ mod tests {
             attribute("n", AttributeValue::Double(f64::NEG_INFINITY)),
             attribute("b", AttributeValue::Bool(true)),
             attribute("l", AttributeValue::StrArray(vec!["x".into(), "y".into()])),
-        ];
+        ]
+        .into();
         let root = placed(plain("GET", EPOCH, EPOCH + 9), 0xab, 1, 0, false);
         let resource = Arc::new(resource("shop"));
-        let mut line = String::new();
+        let mut line = Vec::new();
         json::encode(&pieces(vec![(Arc::clone(&resource), error), (resource, root)]), &mut line);
+        let line = String::from_utf8(line).unwrap();
         let line = line.replace(wire::VERSION, "{version}");
         insta::assert_snapshot!(line.replace("{\"traceId\"", "\n{\"traceId\""));
     }

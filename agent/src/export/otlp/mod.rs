@@ -1,80 +1,59 @@
-//! Spans to an OTLP endpoint: batched, repeated where the specification allows it, and accounted for to the last one.
+//! Spans and metrics to OTLP endpoints: batched, repeated where the specification allows it, and accounted for to the last one.
+//!
+//! [`payload::Payload`] is what a signal has to say of itself: how many items, how it is written, how it is halved. Everything
+//! else is the same for all signals: [`sender`] decides what becomes of a batch, [`transport`] sends bytes.
 
 mod encode;
 mod outcome;
+pub(super) mod payload;
+mod sender;
 mod transport;
+pub(super) mod waiting;
 
 pub(crate) use transport::USER_AGENT;
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outcome::Outcome;
+use payload::{Payload, Spans};
+use sender::{BACKOFF_FIRST, Sender};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout, timeout_at};
 use transport::Transport;
+use waiting::Mailbox;
 
 use super::OutputError;
-use super::batch::Piece;
 use super::ledger::Ledger;
 use super::queue::{Queue, Taken};
 use crate::config::{Batching, Otlp};
+use crate::telemetry::Signal;
 
-/// Batches that are on their way at once: over a network, one at a time would be bound by its latency.
+/// Batches of spans that are on their way at once: over a network, one at a time would be bound by its latency.
 const IN_FLIGHT: usize = 4;
 
-/// First wait after a failure. Each further one is half as long again, up to [`BACKOFF_MOST`].
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-
-/// Longest wait between two attempts, unless the backend asks for more.
-const BACKOFF_MOST: Duration = Duration::from_secs(10);
-
-/// Sends spans to one endpoint.
+/// Sends one signal to one endpoint.
 #[derive(Debug)]
 pub(super) struct Exporter {
     /// A single thread: the work is small, and a pool would cost more memory than the rest of the exporter.
     runtime: Runtime,
-    batching: Batching,
     sender: Arc<Sender>,
 }
 
-#[derive(Debug)]
-struct Sender {
-    transport: Transport,
-    /// The endpoint as it is named in messages.
-    name: String,
-    timeout: Duration,
-    batching: Batching,
-    backoff_first: Duration,
-    state: Mutex<State>,
-}
-
-/// What is known of the endpoint, over all batches.
-#[derive(Debug)]
-struct State {
-    health: Health,
-    /// The backend asked for silence until then.
-    silent_until: Option<Instant>,
-    said_partial: bool,
-}
-
-/// Each change is said once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    Up,
-    Down,
-    Refusing,
-}
-
 impl Exporter {
-    pub(super) fn new(otlp: &Otlp, batching: Batching) -> Result<Self, OutputError> {
-        Self::with_backoff(otlp, batching, BACKOFF_FIRST)
+    /// Prepares an exporter; connects nowhere yet. `patience` bounds all attempts with one batch.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used.
+    pub(super) fn new(otlp: &Otlp, signal: Signal, patience: Duration) -> Result<Self, OutputError> {
+        Self::with_backoff(otlp, signal, patience, BACKOFF_FIRST)
     }
 
-    fn with_backoff(otlp: &Otlp, batching: Batching, first: Duration) -> Result<Self, OutputError> {
+    fn with_backoff(
+        otlp: &Otlp,
+        signal: Signal,
+        patience: Duration,
+        first: Duration,
+    ) -> Result<Self, OutputError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(1)
@@ -82,23 +61,17 @@ impl Exporter {
             .map_err(OutputError::Thread)?;
         let transport = {
             let _within = runtime.enter();
-            Transport::new(otlp)?
+            Transport::new(otlp, signal)?
         };
         let uri = otlp.endpoint.uri();
-        let sender = Arc::new(Sender {
-            transport,
-            name: format!("{}:{}", uri.host().unwrap_or_default(), port(uri)),
-            timeout: otlp.timeout,
-            batching,
-            backoff_first: first,
-            state: Mutex::new(State { health: Health::Up, silent_until: None, said_partial: false }),
-        });
-        Ok(Self { runtime, batching, sender })
+        let name = format!("{}:{}", uri.host().unwrap_or_default(), otlp.endpoint.port());
+        let sender = Arc::new(Sender::new(transport, signal, name, (otlp.timeout, patience), first));
+        Ok(Self { runtime, sender })
     }
 
     /// Sends spans until the queue is closed and empty.
-    pub(super) fn run(self, queue: &Arc<Queue>, ledger: &Arc<Ledger>) {
-        let Self { runtime, batching, sender } = self;
+    pub(super) fn run_spans(self, batching: Batching, queue: &Arc<Queue>, ledger: &Arc<Ledger>) {
+        let Self { runtime, sender } = self;
         runtime.block_on(async {
             let mut flights = JoinSet::new();
             loop {
@@ -114,8 +87,7 @@ impl Exporter {
                 if spans > 0 {
                     let (sender, queue, ledger) =
                         (Arc::clone(&sender), Arc::clone(queue), Arc::clone(ledger));
-                    flights
-                        .spawn(async move { sender.deliver(&pieces, spans as u64, &queue, &ledger).await });
+                    flights.spawn(async move { sender.deliver(Spans(pieces), &*queue, &ledger).await });
                 } else if closed.is_some() {
                     break;
                 }
@@ -125,112 +97,17 @@ impl Exporter {
         // Whatever a task that panicked had taken.
         ledger.abandon(0);
     }
-}
 
-impl Sender {
-    /// Sends a batch, repeatedly where that may help, until it is accepted, refused or out of time; settles its spans.
-    async fn deliver(&self, pieces: &[Piece], spans: u64, queue: &Queue, ledger: &Ledger) {
-        let deadline = Instant::now() + self.batching.timeout;
-        let mut backoff = self.backoff_first;
-        loop {
-            let now = Instant::now();
-            let end = queue.deadline();
-            let silent_until = self.lock().silent_until.filter(|until| *until > now);
-            if now >= deadline || silent_until.zip(end).is_some_and(|(until, end)| until >= end) {
-                return ledger.lost(spans);
+    #[cfg_attr(not(test), expect(dead_code, reason = "metrics, the one collected signal, are not wired yet"))]
+    /// Sends what is collected at intervals, one batch after the other, until the mailbox is closed and empty.
+    pub(super) fn run_collected<P: Payload>(self, mailbox: &Mailbox<P>, ledger: &Ledger) {
+        let Self { runtime, sender } = self;
+        runtime.block_on(async {
+            while let Some(batch) = mailbox.take(ledger).await {
+                sender.deliver(batch, mailbox, ledger).await;
             }
-            if let Some(until) = silent_until {
-                pause(queue, until.min(deadline)).await;
-                continue;
-            }
-            let attempt = timeout(self.timeout.min(deadline - now), self.transport.send(pieces)).await;
-            match attempt.unwrap_or_else(|_| Outcome::unanswered("no answer in time")) {
-                Outcome::Accepted(answer) => {
-                    let rejected = answer.rejected.min(spans);
-                    ledger.exported(spans - rejected);
-                    ledger.lost(rejected);
-                    return self.accepted(rejected, &answer.message);
-                }
-                Outcome::Refused(why) => {
-                    ledger.lost(spans);
-                    return self.changed(Health::Refusing, &why);
-                }
-                Outcome::Retry { after, why } => {
-                    let wait = after.unwrap_or_else(|| jittered(backoff));
-                    backoff = (backoff * 3 / 2).min(BACKOFF_MOST.max(self.backoff_first));
-                    let was_down = self.failed(after, &why);
-                    if was_down && end.is_some() {
-                        // Nobody wants to wait at the end for an endpoint that had been down before.
-                        return ledger.lost(spans);
-                    }
-                    pause(queue, (Instant::now() + wait).min(deadline)).await;
-                }
-            }
-        }
+        });
     }
-
-    fn accepted(&self, rejected: u64, message: &str) {
-        self.changed(Health::Up, "");
-        let has_news = rejected > 0 || !message.is_empty();
-        if has_news && !std::mem::replace(&mut self.lock().said_partial, true) {
-            tracing::warn!("{} rejects some spans, {rejected} this time: {message:?}", self.name);
-        }
-    }
-
-    /// Notes that an attempt failed; says whether the endpoint was down before.
-    fn failed(&self, after: Option<Duration>, why: &str) -> bool {
-        let mut state = self.lock();
-        let was_down = state.health == Health::Down;
-        if let Some(after) = after {
-            let until = Instant::now() + after;
-            state.silent_until = Some(state.silent_until.map_or(until, |known| known.max(until)));
-        }
-        drop(state);
-        self.changed(Health::Down, why);
-        was_down
-    }
-
-    /// Says what is new about the endpoint.
-    fn changed(&self, health: Health, why: &str) {
-        let before = std::mem::replace(&mut self.lock().health, health);
-        if before == health {
-            return;
-        }
-        match health {
-            Health::Up => tracing::info!("{} takes spans again", self.name),
-            Health::Down => tracing::warn!(
-                "cannot send spans to {}: {why}; trying again, what cannot wait is counted as queue_full or export_failed",
-                self.name
-            ),
-            Health::Refusing => {
-                tracing::error!("{} refuses spans: {why}; they are counted as export_failed", self.name);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Waits. The end of the run cuts the wait short, for one more attempt, unless it had begun before.
-async fn pause(queue: &Queue, until: Instant) {
-    if queue.deadline().is_some() {
-        sleep_until(until.into()).await;
-    } else {
-        let _ = timeout_at(until.into(), queue.closed()).await;
-    }
-}
-
-fn port(uri: &http::Uri) -> u16 {
-    uri.port_u16().unwrap_or(if uri.scheme() == Some(&http::uri::Scheme::HTTPS) { 443 } else { 80 })
-}
-
-/// Between half of the wait and all of it, so that many agents do not come back at once.
-fn jittered(wait: Duration) -> Duration {
-    // A fresh `RandomState` is as random as one needs here.
-    let random = RandomState::new().hash_one(0) % 1_024;
-    wait / 2 + wait.mul_f64(random as f64 / 2_048.0)
 }
 
 #[cfg(test)]

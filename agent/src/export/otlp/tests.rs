@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -21,12 +22,14 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use super::payload::Encoding;
+use super::sender::Health;
 use super::*;
 use crate::config::{Environment, OutputsConfig, Resolved};
 use crate::export::batch::pieces;
 use crate::export::fixtures::{resource, span};
 use crate::export::queue::Limits;
-use crate::telemetry::{Counters, Lost};
+use crate::telemetry::{Counters, Delivery, Lost};
 
 /// How the backend answers one request.
 #[derive(Clone, Debug)]
@@ -47,9 +50,20 @@ enum Reply {
 enum Over {
     Grpc,
     Http,
+    Json,
 }
 
-const BOTH: [Over; 2] = [Over::Grpc, Over::Http];
+const ALL: [Over; 3] = [Over::Grpc, Over::Http, Over::Json];
+
+impl Over {
+    fn protocol(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http/protobuf",
+            Self::Json => "http/json",
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -59,6 +73,8 @@ struct Seen {
     /// Starts of the spans that were taken: the tests number spans by them.
     taken: Vec<u64>,
     script: VecDeque<Reply>,
+    /// Spans of a request at most; more are too large.
+    most_spans: Option<usize>,
 }
 
 /// A backend on a port of its own, in a thread of its own. Answers by its script, and with success when that is over.
@@ -139,23 +155,33 @@ type Body = BoxBody<Bytes, &'static str>;
 async fn handle(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Response<Body>, &'static str> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| "the request broke off")?.to_bytes();
-    let is_grpc = head.headers.get("content-type").unwrap() == "application/grpc";
+    let kind = head.headers.get("content-type").unwrap().to_str().unwrap().to_owned();
+    let (is_grpc, is_json) = (kind == "application/grpc", kind == "application/json");
     let encoding = if is_grpc { "grpc-encoding" } else { "content-encoding" };
     let message = if is_grpc { body.slice(5..) } else { body };
     let message = match head.headers.get(encoding) {
         Some(encoding) => {
-            assert_eq!(encoding, "gzip");
             let mut plain = Vec::new();
-            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&message[..]), &mut plain).unwrap();
+            if encoding == "gzip" {
+                let mut decoder = flate2::read::GzDecoder::new(&message[..]);
+                std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+            } else {
+                assert_eq!(encoding, "zstd");
+                plain = zstd::stream::decode_all(&message[..]).unwrap();
+            }
             plain.into()
         }
         None => message,
     };
-    let starts = encode::starts(message);
+    let starts = encode::starts(is_json, &message);
 
     let reply = {
         let mut seen = seen.lock().unwrap();
         seen.requests += 1;
+        if seen.most_spans.is_some_and(|most| starts.len() > most) {
+            let status = if is_grpc { 11 } else { 413 };
+            return Ok(if is_grpc { too_large(status) } else { http_error(status, None) });
+        }
         seen.headers.push(head.headers);
         seen.paths.push(head.uri.path().to_owned());
         let reply = seen.script.pop_front().unwrap_or(Reply::Ok);
@@ -168,6 +194,9 @@ async fn handle(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Re
     };
     let answer = match reply {
         Reply::Ok => Bytes::new(),
+        Reply::Partial(rejected) if is_json => {
+            format!(r#"{{"partialSuccess":{{"rejectedSpans":"{rejected}","errorMessage":"odd"}}}}"#).into()
+        }
         // ExportTraceServiceResponse { partial_success: { rejected_spans, error_message: "odd" } }
         Reply::Partial(rejected) => {
             Bytes::copy_from_slice(&[0x0a, 7, 0x08, rejected, 0x12, 3, b'o', b'd', b'd'])
@@ -189,7 +218,12 @@ async fn handle(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Re
             return Ok(response);
         }
     };
-    Ok(if is_grpc { grpc_ok(&answer) } else { Response::new(full(answer)) })
+    if is_grpc {
+        return Ok(grpc_ok(&answer));
+    }
+    let mut response = Response::new(full(answer));
+    response.headers_mut().insert("content-type", kind.parse().unwrap());
+    Ok(response)
 }
 
 fn futures_of<T: Unpin>(
@@ -221,6 +255,14 @@ fn grpc_ok(message: &[u8]) -> Response<Body> {
     framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     framed.extend(message);
     grpc(0, full(framed.into()), None)
+}
+
+fn too_large(code: u16) -> Response<Body> {
+    let mut response = grpc(code, full(Bytes::new()), None);
+    response.headers_mut().insert("grpc-status", code.into());
+    let message = "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes";
+    response.headers_mut().insert("grpc-message", message.parse().unwrap());
+    response
 }
 
 fn grpc_error(http: u16, wait: Option<u32>) -> Response<Body> {
@@ -276,10 +318,9 @@ impl Log {
 impl Rig {
     fn config(over: Over, address: SocketAddr, more: &[(&str, &str)]) -> OutputsConfig {
         let endpoint = format!("http://{address}");
-        let protocol = if over == Over::Grpc { "grpc" } else { "http/protobuf" };
         let mut variables = vec![
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", over.protocol()),
             ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
             ("OTEL_BSP_SCHEDULE_DELAY", "0"),
         ];
@@ -292,14 +333,15 @@ impl Rig {
     fn start(over: Over, address: SocketAddr, more: &[(&str, &str)]) -> Self {
         let config = Self::config(over, address, more);
         let first = Duration::from_millis(1);
-        let exporter = Exporter::with_backoff(config.otlp.as_ref().unwrap(), config.batching, first).unwrap();
+        let (otlp, batching) = (config.otlp.as_ref().unwrap(), config.batching);
+        let exporter = Exporter::with_backoff(otlp, Signal::Traces, batching.timeout, first).unwrap();
         let counters = Arc::new(Counters::default());
         let queue = Arc::new(Queue::new(Limits {
             spans: config.batching.queue,
             bytes: 1 << 20,
             when_full: config.when_full,
         }));
-        let ledger = Arc::new(Ledger::new(Arc::clone(&counters), Lost::ExportFailed));
+        let ledger = Arc::new(Ledger::exporting(Arc::clone(&counters), Signal::Traces));
         let sender = Arc::clone(&exporter.sender);
         let (queue_there, ledger_there) = (Arc::clone(&queue), Arc::clone(&ledger));
         let log = Log::default();
@@ -311,7 +353,9 @@ impl Rig {
                 .without_time()
                 .with_target(false)
                 .finish();
-            tracing::subscriber::with_default(subscriber, || exporter.run(&queue_there, &ledger_there));
+            tracing::subscriber::with_default(subscriber, || {
+                exporter.run_spans(batching, &queue_there, &ledger_there);
+            });
         });
         Self { counters, queue, ledger, sender, thread, produced: AtomicU64::new(0), log }
     }
@@ -327,16 +371,19 @@ impl Rig {
     }
 
     fn exported(&self) -> u64 {
-        self.counters.exported.load(Ordering::Relaxed)
+        self.counters.delivered(Signal::Traces, Delivery::Accepted)
     }
 
     /// Closes, waits for the end, and returns (exported, failed, dropped), which add up to what was produced.
     fn finish(self) -> (u64, u64, u64) {
         self.queue.close(Instant::now() + Duration::from_secs(60));
         self.thread.join().unwrap();
-        let exported = self.counters.exported.load(Ordering::Relaxed);
+        let exported = self.counters.delivered(Signal::Traces, Delivery::Accepted);
         let (failed, dropped) = (self.counters.lost(Lost::ExportFailed), self.counters.lost(Lost::QueueFull));
-        assert_eq!(exported + failed + dropped, self.produced.into_inner());
+        let all: u64 =
+            Delivery::ALL.map(|outcome| self.counters.delivered(Signal::Traces, outcome)).iter().sum();
+        let produced = self.produced.into_inner();
+        assert_eq!((exported + failed + dropped, all), (produced, produced));
         (exported, failed, dropped)
     }
 }
@@ -358,7 +405,7 @@ fn sorted(backend: &Backend) -> Vec<u64> {
 
 #[test]
 fn every_span_arrives_once() {
-    for over in BOTH {
+    for over in ALL {
         let backend = Backend::start([]);
         let rig = Rig::start(over, backend.address, &[]);
         for n in [1, 99, 300] {
@@ -372,14 +419,15 @@ fn every_span_arrives_once() {
 
 #[test]
 fn requests_carry_what_is_configured() {
-    for (over, gzip) in [(Over::Grpc, false), (Over::Grpc, true), (Over::Http, false), (Over::Http, true)] {
+    let all = ALL.iter().flat_map(|over| ["none", "gzip", "zstd"].map(|compression| (*over, compression)));
+    for (over, compression) in all {
         let backend = Backend::start([]);
         let rig = Rig::start(
             over,
             backend.address,
             &[
                 ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x"),
-                ("OTEL_EXPORTER_OTLP_COMPRESSION", if gzip { "gzip" } else { "none" }),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
             ],
         );
         rig.produce(3);
@@ -394,15 +442,16 @@ fn requests_carry_what_is_configured() {
                 (path, "application/grpc", header("grpc-encoding"))
             }
             Over::Http => ("/v1/traces", "application/x-protobuf", header("content-encoding")),
+            Over::Json => ("/v1/traces", "application/json", header("content-encoding")),
         };
         assert_eq!((seen.paths[0].as_str(), header("content-type")), (path, Some(kind)));
-        assert_eq!(encoding, gzip.then_some("gzip"));
+        assert_eq!(encoding, Some(compression).filter(|name| *name != "none"));
     }
 }
 
 #[test]
 fn what_may_pass_is_tried_again() {
-    for over in BOTH {
+    for over in ALL {
         for reply in [
             Reply::Error(429, Some(0)),
             Reply::Error(503, Some(0)),
@@ -423,7 +472,7 @@ fn what_may_pass_is_tried_again() {
 
 #[test]
 fn what_is_refused_is_lost_at_once() {
-    for over in BOTH {
+    for over in ALL {
         let backend = Backend::start([Reply::Error(400, None)]);
         let rig = Rig::start(over, backend.address, &[]);
         rig.produce(10);
@@ -441,7 +490,7 @@ fn what_is_refused_is_lost_at_once() {
 
 #[test]
 fn rejected_spans_are_lost_and_not_tried_again() {
-    for over in BOTH {
+    for over in ALL {
         // More rejected than sent: a backend that cannot count costs no more than what was sent.
         let backend = Backend::start([Reply::Partial(4), Reply::Partial(0), Reply::Partial(100)]);
         let rig = Rig::start(over, backend.address, &[]);
@@ -456,8 +505,100 @@ fn rejected_spans_are_lost_and_not_tried_again() {
 }
 
 #[test]
+fn what_is_too_large_goes_in_halves() {
+    for over in ALL {
+        let backend = Backend::start([]);
+        backend.seen().most_spans = Some(3);
+        let rig = Rig::start(over, backend.address, &[]);
+        rig.produce(40);
+        let log = rig.log.clone();
+        assert_eq!(rig.finish(), (40, 0, 0), "{over:?}");
+        assert_eq!(sorted(&backend), (0..40).collect::<Vec<_>>());
+        // Ten: 5+5, each 2+3. Nobody has to hear of it.
+        assert_eq!((backend.seen().requests, log.lines()), (4 * 7, vec![]));
+    }
+}
+
+#[test]
+fn a_single_span_that_is_too_large_is_lost() {
+    for over in ALL {
+        let backend = Backend::start([]);
+        backend.seen().most_spans = Some(0);
+        let rig = Rig::start(over, backend.address, &[]);
+        rig.produce(10);
+        let counters = Arc::clone(&rig.counters);
+        assert_eq!(rig.finish(), (0, 10, 0), "{over:?}");
+        assert_eq!(counters.delivered(Signal::Traces, Delivery::TooLarge), 10);
+    }
+}
+
+/// What is collected at intervals: so many points, each named by a number.
+struct Points(Vec<u64>);
+
+impl Payload for Points {
+    const SIGNAL: Signal = Signal::Metrics;
+
+    fn items(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// As spans: the backend of these tests reads nothing else.
+    fn encode(&self, encoding: Encoding) -> Vec<u8> {
+        let resource = Arc::new(resource("shop"));
+        let items = self.0.iter().map(|at| (Arc::clone(&resource), span("GET", *at, *at)));
+        Spans(pieces(items.collect())).encode(encoding)
+    }
+
+    fn split(mut self) -> Result<(Self, Self), Self> {
+        match self.0.len() {
+            0 | 1 => Err(self),
+            n => {
+                let back = self.0.split_off(n / 2);
+                Ok((self, Self(back)))
+            }
+        }
+    }
+}
+
+#[test]
+fn collections_are_sent_one_after_the_other_or_counted() {
+    for over in ALL {
+        let backend = Backend::start([Reply::Error(503, None), Reply::Ok, Reply::Error(400, None)]);
+        let config = Rig::config(over, backend.address, &[]);
+        let (first, patience) = (Duration::from_millis(1), config.metric_reading.timeout);
+        let otlp = config.otlp_metrics.as_ref().unwrap();
+        let exporter = Exporter::with_backoff(otlp, Signal::Metrics, patience, first).unwrap();
+        let counters = Arc::new(Counters::default());
+        let ledger = Ledger::exporting(Arc::clone(&counters), Signal::Metrics);
+        let mailbox = Mailbox::new(2);
+        for batch in [vec![1], vec![2, 3], vec![4, 5, 6], vec![7; 4]] {
+            mailbox.push(Points(batch), &ledger);
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| exporter.run_collected(&mailbox, &ledger));
+            until(|| counters.delivered(Signal::Metrics, Delivery::Refused) > 0);
+            mailbox.push(Points(vec![8]), &ledger);
+            until(|| counters.delivered(Signal::Metrics, Delivery::Accepted) == 4);
+            mailbox.close(Instant::now() + Duration::from_secs(60));
+        });
+        mailbox.push(Points(vec![9, 10]), &ledger);
+        assert_eq!(mailbox.clear(), 0);
+        let became = Delivery::ALL.map(|outcome| counters.delivered(Signal::Metrics, outcome));
+        // Accepted, rejected, refused, too large, undelivered, dropped.
+        assert_eq!(became, [4, 0, 4, 0, 0, 5], "{over:?}");
+        assert_eq!(sorted(&backend), [4, 5, 6, 8]);
+        assert!(Lost::ALL.into_iter().all(|why| counters.lost(why) == 0), "those are for spans");
+        let path = match over {
+            Over::Grpc => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Over::Http | Over::Json => "/v1/metrics",
+        };
+        assert!(backend.seen().paths.iter().all(|sent| sent == path), "{over:?}");
+    }
+}
+
+#[test]
 fn silence_that_the_backend_asks_for_is_kept() {
-    for over in BOTH {
+    for over in ALL {
         let backend = Backend::start([Reply::Error(503, Some(3_600))]);
         let rig = Rig::start(over, backend.address, &[]);
         rig.produce(5);
@@ -471,7 +612,7 @@ fn silence_that_the_backend_asks_for_is_kept() {
 
 #[test]
 fn a_backend_that_is_down_and_comes_back_gets_what_was_kept() {
-    for over in BOTH {
+    for over in ALL {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -508,7 +649,7 @@ fn a_backend_that_is_down_and_comes_back_gets_what_was_kept() {
 
 #[test]
 fn the_end_does_not_wait_for_an_endpoint_that_was_down() {
-    for over in BOTH {
+    for over in ALL {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -538,7 +679,7 @@ fn secure_backend() -> Backend {
 
 #[test]
 fn a_backend_is_trusted_by_the_certificate_that_is_configured() {
-    for over in BOTH {
+    for over in ALL {
         let backend = secure_backend();
         let endpoint = format!("https://{}", backend.address);
         let path = testdata("ca.pem");
@@ -553,7 +694,7 @@ fn a_backend_is_trusted_by_the_certificate_that_is_configured() {
 
 #[test]
 fn a_backend_that_is_not_trusted_gets_nothing() {
-    for over in BOTH {
+    for over in ALL {
         let backend = secure_backend();
         let endpoint = format!("https://{}", backend.address);
         let path = testdata("other-ca.pem");
@@ -569,7 +710,7 @@ fn a_backend_that_is_not_trusted_gets_nothing() {
 
 #[test]
 fn a_certificate_that_cannot_be_used_is_an_error_at_the_start() {
-    for over in BOTH {
+    for over in ALL {
         for (file, problem) in [("README.md", "no certificate"), ("missing.pem", "No such file")] {
             let path = testdata(file);
             let more = [
@@ -577,8 +718,9 @@ fn a_certificate_that_cannot_be_used_is_an_error_at_the_start() {
                 ("OTEL_EXPORTER_OTLP_CERTIFICATE", path.as_str()),
             ];
             let config = Rig::config(over, ([127, 0, 0, 1], 1).into(), &more);
-            let error =
-                Exporter::new(config.otlp.as_ref().unwrap(), config.batching).unwrap_err().to_string();
+            let error = Exporter::new(config.otlp.as_ref().unwrap(), Signal::Traces, Duration::ZERO)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(file) && error.contains(problem), "{over:?}: {error}");
         }
     }

@@ -158,6 +158,7 @@ const STRUCTURES: &[(&str, &[(&str, u32)])] = &[
     ("inode", &[("i_mode", 2), ("i_ino", 8)]),
     ("socket", &[("type", 2), ("file", 8), ("sk", 8)]),
     ("sock", &[("sk_socket", 8), ("sk_type", 2), ("sk_protocol", 2), ("sk_err", 4), ("sk_shutdown", 1)]),
+    ("inet_sock", &[("inet_sport", 2)]),
     (
         "tcp_sock",
         &[

@@ -160,6 +160,7 @@ fn every_member_of_a_kernel_is_looked_up_and_missing_ones_turn_off_their_part_on
         ("task_struct.files", Part::Descriptors),
         ("sock_common.skc_num", Part::Sockets),
         ("sock_common.skc_v6_daddr", Part::Ipv6),
+        ("inet_sock", Part::ClosedPorts),
         ("tcp_sock", Part::Positions),
         ("tcp_sock.tcp_mstamp", Part::Arrival),
         ("sock.sk_err", Part::Resets),

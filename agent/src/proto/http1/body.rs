@@ -182,6 +182,19 @@ impl Body {
         }
     }
 
+    /// The connection may end here without breaking it off. A chunked body ends with an empty line: where its last bytes were
+    /// seen and are others, it is not over.
+    pub(super) fn may_be_over(&self) -> bool {
+        match self {
+            // Zeros stand for what was not seen.
+            Self::Terminator([.., a, b, c, d]) => {
+                [*a, *b, *c, *d] == *b"\r\n\r\n" || [a, b, c, d].contains(&&0)
+            }
+            Self::Unknown => true,
+            Self::Length(_) | Self::Chunked(_) | Self::Close => false,
+        }
+    }
+
     /// Ends where something else begins: the next message of the same direction is looked for at each call's start.
     pub(super) fn is_open_ended(&self) -> bool {
         matches!(self, Self::Terminator(_) | Self::Unknown)

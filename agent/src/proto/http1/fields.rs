@@ -1,10 +1,12 @@
 //! What the field lines of a head mean: framing (RFC 9112, section 6), trace context, and what spans tell.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::HttpCall;
 use super::wire::{Field, Fields};
 use crate::proto::TraceHeaders;
+use crate::proto::capture::{self, Capture, CapturedHeader, HeaderNames};
 
 /// How long a body is, as its head says it. RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +33,23 @@ struct Lengths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Contradiction;
 
+/// Longest value that is kept for the next request of its connection.
+const KEPT_VALUE: usize = 256;
+
+/// Values that the requests of one connection repeat, as the last of them had them.
+#[derive(Debug, Default)]
+pub(super) struct Repeated {
+    host: Option<Arc<str>>,
+    user_agent: Option<Arc<str>>,
+}
+
 /// Reads the fields of a request into `call` and `trace`.
-pub(super) fn request(lines: &[u8], call: &mut HttpCall, trace: &mut TraceHeaders) -> Framing {
+pub(super) fn request(
+    lines: &[u8],
+    call: &mut HttpCall,
+    trace: &mut Option<Box<TraceHeaders>>,
+    repeated: &mut Repeated,
+) -> Framing {
     let mut lengths = Lengths::default();
     let mut forwarded = false;
     for field in Fields(lines) {
@@ -42,16 +59,16 @@ pub(super) fn request(lines: &[u8], call: &mut HttpCall, trace: &mut TraceHeader
         let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
         // The length first: it tells nearly all names apart in one step.
         match field.name.len() {
-            4 if is("host") => keep_first(&mut call.host, &field),
-            7 if is("baggage") => trace.baggage.push(owned(&field)),
+            4 if is("host") => keep_first(&mut call.host, &mut repeated.host, &field),
+            7 if is("baggage") => trace.get_or_insert_default().baggage.push(owned(&field)),
             9 if is("forwarded") => {
                 if !forwarded {
                     forwarded = read_forwarded(&unfolded(&field), call);
                 }
             }
-            10 if is("user-agent") => keep_first(&mut call.user_agent, &field),
-            10 if is("tracestate") => trace.tracestate.push(owned(&field)),
-            11 if is("traceparent") => trace.traceparent.push(owned(&field)),
+            10 if is("user-agent") => keep_first(&mut call.user_agent, &mut repeated.user_agent, &field),
+            10 if is("tracestate") => trace.get_or_insert_default().tracestate.push(owned(&field)),
+            11 if is("traceparent") => trace.get_or_insert_default().traceparent.push(owned(&field)),
             15 if is("x-forwarded-for") && call.forwarded_for.is_none() => {
                 call.forwarded_for = first_element(&field).and_then(node);
             }
@@ -83,6 +100,44 @@ pub(super) fn response(lines: &[u8]) -> Framing {
         Lengths { content_length: Some(Err(Contradiction)), .. } => Framing::Unknown,
         Lengths { content_length: Some(Ok(length)), .. } => Framing::Length(length),
         Lengths { content_length: None, coding: None } => Framing::Close,
+    }
+}
+
+/// Reads what was asked for beside.
+pub(super) fn asked_of_request(
+    lines: &[u8],
+    capture: &Capture,
+    call: &mut HttpCall,
+    trace: &mut Option<Box<TraceHeaders>>,
+) {
+    if !capture.request.is_empty() {
+        captured(lines, &capture.request, false, call);
+    }
+    if !capture.propagators.is_default() {
+        let fields: Vec<(&[u8], &[u8])> = Fields(lines)
+            .filter(|field| capture.propagators.wants(field.name))
+            .map(|field| (field.name, field.value))
+            .collect();
+        capture.propagators.apply(&fields, trace.get_or_insert_default());
+    }
+}
+
+/// The same of a response.
+pub(super) fn asked_of_response(lines: &[u8], capture: &Capture, call: &mut HttpCall) {
+    if !capture.response.is_empty() {
+        captured(lines, &capture.response, true, call);
+    }
+}
+
+fn captured(lines: &[u8], names: &HeaderNames, of_response: bool, call: &mut HttpCall) {
+    for field in Fields(lines) {
+        let Some(name) = names.find(field.name) else { continue };
+        if call.headers.len() >= capture::HEADERS {
+            return;
+        }
+        let value = unfolded(&field);
+        let value = text(value.get(..capture::VALUE_BYTES).unwrap_or(&value));
+        call.headers.push(CapturedHeader { name: Arc::clone(name), value, of_response });
     }
 }
 
@@ -169,10 +224,18 @@ fn first_element<'a>(field: &Field<'a>) -> Option<&'a [u8]> {
     field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).next().filter(|first| !first.is_empty())
 }
 
-fn keep_first(slot: &mut Option<Box<str>>, field: &Field<'_>) {
-    if slot.is_none() {
-        *slot = Some(text(&unfolded(field)));
+/// Takes the value, unless an earlier field of the same name had one; the text of the request before where it is the same.
+fn keep_first(slot: &mut Option<Arc<str>>, before: &mut Option<Arc<str>>, field: &Field<'_>) {
+    if slot.is_some() {
+        return;
     }
+    if let Some(same) = before.as_ref().filter(|before| before.as_bytes() == field.value) {
+        *slot = Some(Arc::clone(same));
+        return;
+    }
+    let value: Arc<str> = text(&unfolded(field)).into();
+    *before = (value.len() <= KEPT_VALUE).then(|| Arc::clone(&value));
+    *slot = Some(value);
 }
 
 fn owned(field: &Field<'_>) -> Box<[u8]> {
@@ -198,14 +261,14 @@ pub(super) fn text(bytes: &[u8]) -> Box<str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Framing, request, response};
+    use super::{Framing, Repeated, request, response};
     use crate::proto::TraceHeaders;
     use crate::proto::http1::HttpCall;
 
     fn read(lines: &str) -> (Framing, HttpCall, TraceHeaders) {
-        let (mut call, mut trace) = (HttpCall::default(), TraceHeaders::default());
-        let framing = request(lines.as_bytes(), &mut call, &mut trace);
-        (framing, call, trace)
+        let (mut call, mut trace) = (HttpCall::default(), None);
+        let framing = request(lines.as_bytes(), &mut call, &mut trace, &mut Repeated::default());
+        (framing, call, trace.map(|trace| *trace).unwrap_or_default())
     }
 
     #[test]

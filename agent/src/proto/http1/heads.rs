@@ -1,5 +1,8 @@
 //! Heads: put together from pieces, told apart, and turned into exchanges.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use memchr::memchr;
 use sonde_abi::sniff::Start;
 
@@ -13,7 +16,7 @@ use super::wire::{
 use super::{Http1, HttpCall, LOOKS};
 use crate::conn::{Direction, Role};
 use crate::proto::parser::{Context, Successor, Verdict};
-use crate::proto::{Call, Event, Exchange, Message, Milestone, Opening, Quality, TraceHeaders};
+use crate::proto::{Call, Event, Exchange, Message, Milestone, Opening, Quality};
 
 /// How much of a head is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +110,7 @@ impl Http1 {
         self.half(direction).put_back(buffer);
     }
 
-    /// The connection ended inside a head: an exchange where the start line was seen whole.
+    /// The connection ended inside a response's head: an answer where the start line was seen whole.
     pub(super) fn broken_head(&mut self, direction: Direction, context: &mut Context<'_>) {
         if self.half(direction).state == State::Head {
             self.cut_head(direction, None, context);
@@ -210,13 +213,14 @@ impl Http1 {
     ) {
         self.before_request(direction, context);
         let mut call = HttpCall {
-            method: text(line.method),
+            method: method(line.method),
             target: text(line.target),
             version: line.version,
             ..HttpCall::default()
         };
-        let mut trace = TraceHeaders::default();
-        let mut framing = fields::request(lines, &mut call, &mut trace);
+        let mut trace = None;
+        let mut framing = fields::request(lines, &mut call, &mut trace, &mut self.repeated);
+        fields::asked_of_request(lines, context.capture, &mut call, &mut trace);
         let mut quality = None;
         if let Extent::Cut(mark) = extent {
             framing = Framing::Unknown;
@@ -235,12 +239,15 @@ impl Http1 {
                 position,
                 connect: context.identity.connect.take(),
                 trace,
+                excluded: context.capture.excluded.match_target(line.target),
             };
-            context.events.push(Event::Begin(Box::new(opening.clone())));
-            let id = opening.id;
+            let kept = Opening { trace: None, ends: Arc::clone(&opening.ends), ..opening };
+            context.events.push(Event::Begin(opening));
+            let (id, opening) = (kept.id, kept);
             let request = Message { first, last, body_size: None };
-            let call = Call::Http1(Box::new(call));
-            let exchange = Exchange { opening, request, response: None, failure: None, quality, call };
+            let call = Call::Http1(call);
+            let exchange =
+                Exchange { opening, request, response: None, failure: None, failed: None, quality, call };
             self.outstanding.push(Open::new(Box::new(exchange), line.method));
             id
         });
@@ -289,6 +296,7 @@ impl Http1 {
             let exchange = &mut open.exchange;
             exchange.response = Some(Message { first, last, body_size: None });
             let call = http(exchange);
+            fields::asked_of_response(lines, context.capture, call);
             call.status = Some(status);
             call.upgraded = successor.is_some();
             let id = exchange.opening.id;
@@ -330,5 +338,19 @@ impl Http1 {
         if framing == Framing::Length(0) {
             self.complete(direction, context);
         }
+    }
+}
+
+/// The method as text; the common ones cost no memory.
+fn method(method: &[u8]) -> Cow<'static, str> {
+    match method {
+        b"GET" => Cow::Borrowed("GET"),
+        b"POST" => Cow::Borrowed("POST"),
+        b"PUT" => Cow::Borrowed("PUT"),
+        b"HEAD" => Cow::Borrowed("HEAD"),
+        b"DELETE" => Cow::Borrowed("DELETE"),
+        b"PATCH" => Cow::Borrowed("PATCH"),
+        b"OPTIONS" => Cow::Borrowed("OPTIONS"),
+        other => Cow::Owned(text(other).into_string()),
     }
 }

@@ -15,13 +15,17 @@ mod heads;
 mod pairing;
 mod wire;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use self::body::{Body, Piece};
+use self::fields::Repeated;
 use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Direction, Nanos, Segment};
-use crate::proto::parser::{Context, Ending, Verdict};
-use crate::proto::{Failure, Quality};
+use crate::proto::parser::{Context, Ending, Onset, Verdict};
+use crate::proto::{CapturedHeader, Failure, Quality};
 use sonde_abi::sniff::Start;
 
 #[cfg(doc)]
@@ -36,22 +40,24 @@ const LOOKS: u16 = sonde_abi::limits::LOOKS;
 /// What HTTP says of one exchange. Strings are as received, each at most as long as the captured head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpCall {
-    /// Request method.
-    pub method: Box<str>,
+    /// Request method; borrowed where it is a common one.
+    pub method: Cow<'static, str>,
     /// Request target as received (origin, absolute, authority or asterisk form), invalid UTF-8 replaced.
     pub target: Box<str>,
     /// Minor version of HTTP/1 of the request: 0 or 1.
     pub version: u8,
-    /// `Host` header.
-    pub host: Option<Box<str>>,
-    /// `User-Agent` header.
-    pub user_agent: Option<Box<str>>,
+    /// `Host` header, shared by the requests of its connection that say the same.
+    pub host: Option<Arc<str>>,
+    /// `User-Agent` header, shared likewise.
+    pub user_agent: Option<Arc<str>>,
     /// Address in the first element of `Forwarded: for=`, else of `X-Forwarded-For`, without quotes, brackets and port.
     pub forwarded_for: Option<Box<str>>,
     /// Scheme that `Forwarded: proto=` names, else `X-Forwarded-Proto`.
     pub forwarded_proto: Option<Box<str>>,
     /// Status code of the final response; `None` where none was seen.
     pub status: Option<u16>,
+    /// Headers that were asked for, in their order, the request's first.
+    pub headers: Vec<CapturedHeader>,
     /// The connection was handed on: 101, or a 2xx answer to CONNECT.
     pub upgraded: bool,
 }
@@ -64,6 +70,8 @@ pub struct Http1 {
     /// The direction that carries requests, once a message told.
     requests: Option<Direction>,
     outstanding: Outstanding,
+    /// What the last request said that the next will say again.
+    repeated: Repeated,
     /// Calls that did not begin with HTTP/1, while nothing else did.
     looks: u16,
     /// The last segment: where and when.
@@ -71,13 +79,14 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// `fresh`: the connection is seen from its first byte on.
     #[must_use]
-    pub(super) fn new(fresh: bool) -> Self {
+    pub(super) fn new(onset: Onset) -> Self {
+        let fresh = onset == Onset::FirstByte;
         Self {
             halves: [Half::new(fresh), Half::new(fresh)],
             requests: None,
-            outstanding: Outstanding::new(fresh),
+            outstanding: Outstanding::new(onset),
+            repeated: Repeated::default(),
             looks: 0,
             last: None,
         }
@@ -127,7 +136,7 @@ impl Http1 {
         match self.half(direction).state {
             State::Head if responses == Some(direction) => self.broken_head(direction, context),
             State::Body(Body::Close) if responses == Some(direction) => self.complete(direction, context),
-            State::Body(body) if body.is_open_ended() => self.complete(direction, context),
+            State::Body(body) if body.may_be_over() => self.complete(direction, context),
             _ => {}
         }
         if responses == Some(direction) {
@@ -149,17 +158,16 @@ impl Http1 {
                 _ => context.identity.is_unix(),
             },
             Some(State::Body(body)) => {
-                body.is_open_ended() && matches!(ending, Ending::Closed | Ending::Replaced)
+                body.may_be_over() && matches!(ending, Ending::Closed | Ending::Replaced)
             }
             _ => false,
         };
         if let Some(responses) = responses.filter(|_| by_close) {
             self.complete(responses, context);
         }
-        if ending != Ending::Stopped {
-            let requests = self.requests.unwrap_or(Direction::Write);
-            self.broken_head(requests, context);
-            self.broken_head(requests.opposite(), context);
+        // What there is of a request's head was never a request: nobody can have answered it.
+        if let Some(responses) = responses.filter(|_| ending != Ending::Stopped) {
+            self.broken_head(responses, context);
         }
         let failure = match ending {
             Ending::Closed | Ending::Replaced => Some(Failure::Closed),

@@ -6,7 +6,7 @@ use super::body::Body;
 use super::half::State;
 use super::{Http1, HttpCall};
 use crate::conn::{Direction, Nanos};
-use crate::proto::parser::Context;
+use crate::proto::parser::{Context, Onset};
 use crate::proto::{Call, Event, Exchange, ExchangeId, Failure, Milestone, Quality};
 use crate::telemetry::Lost;
 
@@ -49,6 +49,7 @@ impl Open {
 
     fn end(mut self, failure: Option<Failure>, context: &mut Context<'_>) {
         self.exchange.failure = failure;
+        self.exchange.failed = failure.map(|_| context.now);
         context.events.push(Event::End(self.exchange));
     }
 }
@@ -71,8 +72,10 @@ pub(super) struct Outstanding {
     pipelines: bool,
     /// It looks so, unless the answer was lost.
     may_pipeline: bool,
-    /// The connection is older than Sonde.
+    /// Not seen from the first byte on.
     joined: bool,
+    /// What all its exchanges say.
+    mark: Option<Quality>,
     /// A response was paired with a request.
     paired: bool,
     /// Requests and responses are known to match: seen from the first byte on, or once every request was answered.
@@ -80,7 +83,8 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    pub(super) fn new(fresh: bool) -> Self {
+    pub(super) fn new(onset: Onset) -> Self {
+        let fresh = onset == Onset::FirstByte;
         Self {
             open: VecDeque::new(),
             untracked: 0,
@@ -88,6 +92,7 @@ impl Outstanding {
             pipelines: false,
             may_pipeline: false,
             joined: !fresh,
+            mark: (onset == Onset::Joined).then_some(Quality::Joined),
             paired: false,
             aligned: fresh,
         }
@@ -122,6 +127,9 @@ impl Outstanding {
     }
 
     pub(super) fn push(&mut self, mut open: Open) {
+        if let Some(mark) = self.mark {
+            open.mark(mark);
+        }
         if self.doubt {
             open.doubtful = true;
             open.mark(Quality::Gap);
@@ -311,7 +319,8 @@ impl Http1 {
                 if is_request { Some(&mut open.exchange.request) } else { open.exchange.response.as_mut() };
             if let Some(message) = message {
                 message.last = last;
-                message.body_size = Some(seen);
+                // What moved before it broke off, unless some of that is not known.
+                message.body_size = (open.exchange.quality != Some(Quality::Gap)).then_some(seen);
             }
         }
         self.outstanding.untracked = 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::build;
 use crate::conn::{Address, ConnKey, Ends, Role, Stamp};
 use crate::proto::http1::HttpCall;
-use crate::proto::{Call, Exchange, ExchangeId, Failure, Message, Opening, Quality, TraceHeaders};
+use crate::proto::{Call, Exchange, ExchangeId, Failure, Message, Opening, Quality};
 use crate::span::Clock;
 use crate::span::{
     AttributeValue, Finished, ParentContext, ProcessId, SpanContext, SpanId, SpanStatus, TraceId,
@@ -40,13 +40,15 @@ fn exchange(role: Role, call: HttpCall) -> Exchange {
             first: stamp,
             position: 0,
             connect: None,
-            trace: TraceHeaders::default(),
+            trace: None,
+            excluded: false,
         },
         request: Message { first: stamp, last: stamp, body_size: Some(0) },
         response: Some(Message { first: stamp, last: stamp, body_size: Some(12) }),
         failure: None,
+        failed: None,
         quality: None,
-        call: Call::Http1(Box::new(call)),
+        call: Call::Http1(call),
     }
 }
 
@@ -69,13 +71,14 @@ fn text(exchange: Exchange, confidence: Option<&'static str>) -> String {
     let span = build(finished, Clock::with_offset(1_700_000_000_000_000_000), process);
     assert_eq!((span.start, span.end), (1_700_000_000_000_001_000, 1_700_000_000_000_005_000));
     assert_eq!(span.process, process);
-    let mut keys: Vec<_> = span.attributes.iter().map(|attribute| attribute.key.clone()).collect();
+    let attributes = span.attributes.list();
+    let mut keys: Vec<_> = attributes.iter().map(|attribute| attribute.key.clone()).collect();
     keys.sort_unstable();
     keys.dedup();
-    assert_eq!(keys.len(), span.attributes.len(), "each key once");
+    assert_eq!(keys.len(), attributes.len(), "each key once");
     let error = if matches!(span.status, SpanStatus::Error(_)) { " ERROR" } else { "" };
     let mut text = format!("{:?} {}{error}\n", span.kind, span.name);
-    for attribute in &span.attributes {
+    for attribute in &attributes {
         let _ = match &attribute.value {
             AttributeValue::Str(value) => writeln!(text, "{}={value}", attribute.key),
             AttributeValue::Int(value) => writeln!(text, "{}={value}", attribute.key),

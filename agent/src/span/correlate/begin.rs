@@ -5,7 +5,7 @@ use super::Finished;
 use crate::conn::{Role, Stamp};
 use crate::proto::{ExchangeId, Opening};
 use crate::span::join::{self, Keys};
-use crate::span::node::{Candidate, Link, Node, Trace};
+use crate::span::node::{Candidate, Link, Node};
 use crate::span::process::{Open, Opened, Process};
 use crate::span::thread::{Mark, Reading};
 use crate::span::{Scheduling, SpanId, TraceId, context, parent};
@@ -62,8 +62,7 @@ impl Correlator {
             if self.contexts.take(carried, keys.map(|keys| keys.own), first.time) {
                 (node.span, node.taken) = (carried.parent_id, true);
             }
-            let state = carried.trace_state.clone();
-            node.trace = Some(Trace { id: carried.trace_id, flags: carried.flags, state });
+            node.trace = Some(self.carried_trace(carried, node.excluded));
         }
         let partner = keys.and_then(|keys| self.joins.meet(id, Role::Client, first.time, &keys));
         node.filed = keys.is_some() && partner.is_none();
@@ -92,7 +91,8 @@ impl Correlator {
             end: None,
             failed: false,
             span: self.ids.span(id),
-            carried: context::parse(&opening.trace).map(Box::new),
+            excluded: opening.excluded,
+            carried: opening.trace.as_deref().and_then(context::parse).map(Box::new),
             taken: false,
             keys: Keys::of(opening),
             filed: false,
@@ -107,10 +107,13 @@ impl Correlator {
             single: None,
             settled: false,
             calls: Vec::new(),
+            called: Vec::new(),
+            doubts: Vec::new(),
             below: Vec::new(),
             pins: 0,
             shared: None,
             exchange: None,
+            weight: 0,
             emitted: false,
         }
     }
@@ -127,7 +130,11 @@ impl Correlator {
             (Opened::One(at_begin), Opened::One(at_first)) if at_begin == at_first => Some(at_begin),
             _ => None,
         };
+        let runs_to_completion = process.scheduling == Scheduling::RunToCompletion;
         if let Some(server) = context.and_then(|context| process.in_trace(context, first.time)) {
+            if runs_to_completion {
+                self.calls_for(server, id, begin.time, true);
+            }
             return self.link_to_server(id, server, false);
         }
         if !self.config.processes {
@@ -143,7 +150,14 @@ impl Correlator {
             }),
         };
         // The other end of this very call is no candidate (a process that calls itself).
-        let thread = thread.filter(|candidate| Some(candidate.server) != partner);
+        let mut thread = thread.filter(|candidate| Some(candidate.server) != partner);
+        let mut doubts = Vec::new();
+        if let Some(candidate) = thread.filter(|_| runs_to_completion) {
+            match self.doubts(process, candidate) {
+                Some(others) => doubts = others,
+                None => thread = None,
+            }
+        }
         let single = single.filter(|&server| Some(server) != partner);
         if thread.is_none() && single.is_none() {
             return self.link(id, Link::Root, false);
@@ -159,8 +173,16 @@ impl Correlator {
                 server.calls.push(id);
             }
         }
+        for &other in &doubts {
+            if let Some(other) = self.nodes.find_mut(other) {
+                other.pins += 1;
+            }
+        }
+        if let Some(candidate) = thread.filter(|_| runs_to_completion) {
+            self.calls_for(candidate.server, id, begin.time, doubts.is_empty());
+        }
         if let Some(node) = self.nodes.find_mut(id) {
-            (node.thread, node.single) = (thread, single);
+            (node.thread, node.single, node.doubts) = (thread, single, doubts);
         }
     }
 

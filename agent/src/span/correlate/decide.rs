@@ -1,11 +1,16 @@
 //! Deciding and letting go: the second half of the correlator.
 
-use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent, weight};
+use std::borrow::Cow;
+
+use super::doubt::PutOff;
+use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent};
 use crate::conn::{Nanos, Role};
-use crate::proto::ExchangeId;
+use crate::proto::{ExchangeId, Quality};
+use crate::span::context::TraceContext;
 use crate::span::join::TOLERANCE;
 use crate::span::parent::{Evidence, LOSS_SHADOW, Served, Verdict};
 use crate::span::process::Process;
+use crate::span::sample::SAMPLED;
 use crate::span::{ParentContext, Scheduling, SpanContext};
 use crate::telemetry::Lost;
 
@@ -191,7 +196,8 @@ impl Correlator {
         }
         let Some(process) = self.processes.get(&node.tgid) else { return };
         let evidence = self.evidence(id, node, process, forced);
-        let unsettled = !evidence.settled && evidence.thread.is_some_and(|server| server.end.is_some());
+        let unsettled = (!evidence.settled || evidence.doubted)
+            && evidence.thread.is_some_and(|server| server.end.is_some());
         match parent::judge(&evidence) {
             Verdict::Wait => {
                 // The candidate has ended: now only the other requests of that time may speak against it.
@@ -201,10 +207,12 @@ impl Correlator {
                 }
             }
             Verdict::Parent { server, guessed } => {
+                self.calls_surely(id, server);
                 self.link_to_server(id, server, guessed);
                 self.decided(id, out);
             }
             Verdict::Nothing => {
+                self.calls_for_another(id);
                 self.link(id, Link::Root, false);
                 self.decided(id, out);
             }
@@ -219,11 +227,16 @@ impl Correlator {
             Scheduling::RunToCompletion => node.begin,
             _ => node.first,
         };
+        let put_off = if node.doubts.is_empty() { PutOff::No } else { self.put_off(node) };
+        let last_word = node.settled || forced;
         Evidence {
             begin,
             end: node.end.map(|end| end.time),
             thread,
-            contested: node.thread.is_some_and(|candidate| contested(process, id, candidate)),
+            contested: node.thread.is_some_and(|candidate| contested(process, id, candidate))
+                || put_off == PutOff::Yes
+                || put_off == PutOff::Perhaps && last_word,
+            doubted: put_off == PutOff::Perhaps && !last_word,
             single: node.single.and_then(served),
             thread_serves: process.thread(node.first.tid).is_some_and(|thread| thread.serves),
             scheduling: process.scheduling,
@@ -244,9 +257,10 @@ impl Correlator {
         self.undecided = self.undecided.saturating_sub(1);
         let Some(node) = self.nodes.find_mut(id) else { return };
         let candidates = [node.thread.take().map(|candidate| candidate.server), node.single.take()];
+        let doubts = std::mem::take(&mut node.doubts);
         let tgid = node.tgid;
         self.settle(id, out);
-        for server in candidates.into_iter().flatten() {
+        for server in candidates.into_iter().flatten().chain(doubts) {
             if let Some(server) = self.nodes.find_mut(server) {
                 server.pins = server.pins.saturating_sub(1);
             }
@@ -286,11 +300,12 @@ impl Correlator {
 
     fn take_trace(&mut self, id: ExchangeId) {
         let Some(node) = self.nodes.find(id).filter(|node| !node.linked) else { return };
-        let fresh = || Trace { id: self.ids.trace(id), flags: OWN_FLAGS, state: Box::default() };
-        let carried = || {
-            let carried = node.carried.as_ref()?;
-            Some(Trace { id: carried.trace_id, flags: carried.flags, state: carried.trace_state.clone() })
+        let fresh = || {
+            let id = self.ids.trace(id);
+            let flags = self.config.sampler.flags(id, None, OWN_FLAGS);
+            Trace { id, flags: unless_excluded(flags, node.excluded), state: Box::default() }
         };
+        let carried = || Some(self.carried_trace(node.carried.as_ref()?, node.excluded));
         let (trace, link) = match node.link {
             Link::Open => return,
             Link::Root => (node.trace.clone().unwrap_or_else(fresh), Link::Root),
@@ -302,7 +317,10 @@ impl Correlator {
                     // It carries another trace: the process began that one, and hung nothing on the request.
                     Some(own) if own.id != above.id => (own.clone(), Link::Root),
                     Some(own) => (own.clone(), node.link),
-                    None => (above.clone(), node.link),
+                    None => {
+                        let flags = unless_excluded(above.flags, node.excluded);
+                        (Trace { flags, ..above.clone() }, node.link)
+                    }
                 },
                 None => (node.trace.clone().unwrap_or_else(fresh), Link::Root),
             },
@@ -312,12 +330,23 @@ impl Correlator {
         }
     }
 
+    /// The trace of a request that names it, as it is sampled here.
+    pub(super) fn carried_trace(&self, carried: &TraceContext, excluded: bool) -> Trace {
+        let sampler = &self.config.sampler;
+        let flags = sampler.flags(carried.trace_id, Some(carried.flags), OWN_FLAGS);
+        let state = match sampler.state(&carried.trace_state) {
+            Cow::Borrowed(_) => carried.trace_state.clone(),
+            Cow::Owned(state) => state.into(),
+        };
+        Trace { id: carried.trace_id, flags: unless_excluded(flags, excluded), state }
+    }
+
     fn emit(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
         let Some(node) = self.nodes.find_mut(id) else { return };
         let (Some(exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
         node.emitted = true;
         self.waiting = self.waiting.saturating_sub(1);
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(weight(&exchange));
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(node.weight);
         let parent = match node.link {
             Link::Under { span, same_process, .. } => {
                 Some(ParentContext { span_id: span, is_remote: !same_process })
@@ -348,6 +377,10 @@ impl Correlator {
     }
 }
 
+const fn unless_excluded(flags: u8, excluded: bool) -> u8 {
+    if excluded { flags & !SAMPLED } else { flags }
+}
+
 /// Whether another mark has come to stand where the candidate's was.
 fn contested(process: &Process, call: ExchangeId, candidate: Candidate) -> bool {
     let Some(thread) = process.thread(candidate.at.tid).filter(|thread| thread.remembers(candidate.mark.0))
@@ -364,7 +397,7 @@ fn times(node: &Node, exchange: &crate::proto::Exchange) -> (Nanos, Nanos) {
     let answered = exchange.response.is_some();
     let last = exchange.response.map_or(exchange.request.last.time, |response| response.last.time);
     // What broke off lasted until that was noticed, unless bytes are missing that would say so.
-    let broken = node.end.filter(|_| node.failed && exchange.quality.is_none());
+    let broken = node.end.filter(|_| node.failed && matches!(exchange.quality, None | Some(Quality::Joined)));
     let last = broken.map_or(last, |end| end.time.max(last));
     let (start, end) = match node.role {
         Role::Client => {

@@ -34,6 +34,8 @@ pub(super) struct End {
     pub(super) roles_known: bool,
     /// The connection lies between this process and one elsewhere.
     pub(super) remote: bool,
+    /// Its path is one that is not exported.
+    pub(super) excluded: bool,
     /// The head came whole only then.
     pub(super) begun: Option<Nanos>,
 }
@@ -55,6 +57,7 @@ impl End {
             late: false,
             roles_known: true,
             remote: false,
+            excluded: false,
             begun: None,
         }
     }
@@ -116,7 +119,8 @@ impl End {
             first: self.stamp(0),
             position: self.position + opened,
             connect: self.connect.map(|(time, tid)| Stamp { time, arrival: time, tgid: self.tgid, tid }),
-            trace: TraceHeaders { traceparent, ..TraceHeaders::default() },
+            trace: Some(Box::new(TraceHeaders { traceparent, ..TraceHeaders::default() })),
+            excluded: self.excluded,
         }
     }
 
@@ -138,12 +142,13 @@ impl End {
             request: message(0, 1),
             response: self.failure.is_none().then(|| message(2, 3)),
             failure: self.failure,
+            failed: self.failure.map(|_| self.times[3]),
             quality: self.quality,
-            call: Call::Http1(Box::new(call)),
+            call: Call::Http1(call),
         };
         let begun = self.begun.unwrap_or(self.times[0]);
         [
-            (begun, Event::Begin(Box::new(opening))),
+            (begun, Event::Begin(opening)),
             (self.times[1].max(begun), milestone(Milestone::Requested, 1)),
             (self.times[2], milestone(Milestone::Responding, 2)),
             (self.times[3], Event::End(Box::new(exchange))),

@@ -42,6 +42,9 @@ enum Runtime {
     Moving { threads: u32, stays: u64 },
     /// As `Loop`, but a connect is followed by the request only at the next event.
     Proxy,
+    /// As `Proxy`, but `defers` percent of the requests go on only at a later event, when a name was looked up or a place
+    /// is free, and others have been read.
+    Deferring { defers: u64 },
 }
 
 /// What a process does with the context of a request.
@@ -94,6 +97,8 @@ enum Action {
     Load(u32),
     Arrive(usize),
     Uploaded(usize),
+    /// A request that was put off goes on.
+    Resumed(usize),
     /// The call's connection stands: the request can be written.
     Connected(usize),
     /// The response of a call can be read.
@@ -162,6 +167,9 @@ impl World {
                     world.ends[server].tids[1] = world.requests[request].thread;
                     world.proceed(request, now)
                 }),
+                Action::Resumed(request) => {
+                    self.on_thread(request, time, |world, now| world.proceed(request, now));
+                }
                 Action::Connected(call) => {
                     let request = self.requests[call].caller.unwrap();
                     self.on_thread(request, time, |world, now| world.write(call, now));
@@ -211,8 +219,10 @@ impl World {
     ) -> usize {
         let conn = self.ends.len() as u32;
         let worker = self.random.below(u64::from(self.workers)) as u32;
-        let worker =
-            if matches!(self.services[service].runtime, Runtime::Loop | Runtime::Proxy) { worker } else { 0 };
+        let worker = match self.services[service].runtime {
+            Runtime::Loop | Runtime::Proxy | Runtime::Deferring { .. } => worker,
+            _ => 0,
+        };
         let mut client = End::client(tgid, thread, conn, [now; 4]);
         let mut server = End::server(self.tgid(service, worker), 0, conn, [now; 4]);
         if let Some((trace, span)) = context {
@@ -270,6 +280,13 @@ impl World {
                 world.at(more, Action::Uploaded(request));
                 return now;
             }
+            if let Runtime::Deferring { defers } = world.services[service].runtime
+                && world.random.percent(defers)
+            {
+                let resumed = now + 5 * US + world.random.below(400 * US);
+                world.at(resumed, Action::Resumed(request));
+                return now;
+            }
             world.proceed(request, now)
         });
     }
@@ -304,7 +321,7 @@ impl World {
         let kept_alive = self.random.percent(30);
         if !kept_alive {
             self.ends[client].connect = Some((now, calls));
-            if runtime == Runtime::Proxy {
+            if matches!(runtime, Runtime::Proxy | Runtime::Deferring { .. }) {
                 let stands = now + 10 * US + self.random.below(100 * US);
                 self.at(stands, Action::Connected(call));
                 return now;
@@ -487,6 +504,22 @@ fn proxy_that_runs_to_completion() {
     for (seed, concurrency) in SEEDS.zip([1, 64, 64, 64, 128]) {
         let (calls, requests) = Trial::of(vec![proxy(), PLAIN], concurrency).run("proxy", seed);
         assert_eq!((calls[0].missing, requests.missing), (0, 0));
+    }
+}
+
+#[test]
+fn proxy_that_puts_requests_off() {
+    for (seed, concurrency) in (1..25).zip([1, 2, 4, 8, 16, 64].into_iter().cycle()) {
+        for defers in [5, 50, 100] {
+            let queueing = Service { runtime: Runtime::Deferring { defers }, ..proxy() };
+            let trial = Trial::of(vec![queueing, PLAIN], concurrency);
+            let (calls, requests) =
+                trial.run(&format!("proxy that puts {defers} % off, {concurrency} at once"), seed);
+            assert_eq!(requests.missing, 0);
+            if concurrency == 1 {
+                assert_eq!(calls[0].missing, 0);
+            }
+        }
     }
 }
 

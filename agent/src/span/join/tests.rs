@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Joins, Keys, PREEMPTION, may_be_local};
 use crate::conn::{Address, ConnKey, Ends, Pair, Role, Stamp};
-use crate::proto::{ExchangeId, Opening, TraceHeaders};
+use crate::proto::{ExchangeId, Opening};
 
 fn opening(role: Role, opener: Option<Role>, pair: Option<Pair>, position: u64) -> Opening {
     let address = Address::Inet(SocketAddr::from(([127, 0, 0, 1], 80)));
@@ -17,7 +17,8 @@ fn opening(role: Role, opener: Option<Role>, pair: Option<Pair>, position: u64) 
         first: Stamp::default(),
         position,
         connect: None,
-        trace: TraceHeaders::default(),
+        trace: None,
+        excluded: false,
     }
 }
 

@@ -32,6 +32,7 @@ fn evidence() -> Evidence {
         end: Some(300),
         thread: Some(served(1)),
         contested: false,
+        doubted: false,
         single: None,
         thread_serves: true,
         scheduling: Scheduling::Unknown,

@@ -10,7 +10,7 @@ use sonde_abi::{ChunkHeader, Record};
 
 use super::transcript::End;
 use crate::conn::{Direction, Role};
-use crate::proto::{Call, Event, Exchange, Milestone};
+use crate::proto::{Call, Event, Exchange, Milestone, Quality};
 use crate::telemetry::Lost;
 
 const MICROSECOND: u64 = 1000;
@@ -331,7 +331,8 @@ fn none_wrong(
         let requested = end.events.iter().any(|event| {
             matches!(event, Event::Milestone { id, what: Milestone::Requested, .. } if *id == exchange.opening.id)
         });
-        if exchange.quality.is_none() && exchange.failure.is_none() && requested {
+        if matches!(exchange.quality, None | Some(Quality::Joined)) && exchange.failure.is_none() && requested
+        {
             assert_true(specs[id], exchange, cut)?;
             prop_assert!(unmarked.insert(id, exchange.clone()).is_none(), "{} twice", id);
         }
@@ -428,6 +429,7 @@ proptest! {
         let (exchanges, end) = conversation.run(&streams, pieces, true);
         let unmarked = none_wrong(&conversation, &exchanges, &end, cut)?;
         let first = pieces[0].of.0;
+        prop_assert!(exchanges.iter().all(|exchange| exchange.quality.is_some()));
         // Past a bounded look it would be left alone; the kernel side sends none of those calls.
         let looks = pieces.iter().take_while(|piece| piece.of.0 == first).count();
         prop_assume!(looks < usize::from(sonde_abi::limits::LOOKS));

@@ -119,12 +119,9 @@ impl End {
             kind: 1,
             direction: direction as u8,
             flags: self.flags,
-            captured: 0,
             time_ns: self.now,
             sock: 0xffff_8880_0000_1000,
             position: self.positions[direction as usize],
-            length: 0,
-            queued_us: 0,
             tgid: 100,
             tid: 101,
             first_local: 1,
@@ -132,11 +129,7 @@ impl End {
             local_port: 80,
             peer_port: 4000,
             family: self.family as u8,
-            role: 0,
-            reserved: 0,
-            tail: [0; 8],
-            local: [127; 16],
-            peer: [127; 16],
+            ..ChunkHeader::default()
         }
     }
 
@@ -171,13 +164,11 @@ impl End {
             kind: 2,
             event: event as u8,
             error,
-            length: 0,
             time_ns: self.now,
             sock: 0xffff_8880_0000_1000,
             first_local: 1,
             first_peer: 2,
-            tgid: 0,
-            tid: 0,
+            ..LifeHeader::default()
         };
         self.record(&Record::Life(header, &[]));
     }

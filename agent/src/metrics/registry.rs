@@ -1,0 +1,331 @@
+//! All series of all processes, for as many readers as there are. Part of the functional core: times come with what is
+//! recorded and with who collects.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashTable};
+
+use super::instruments::{self, MEASURES};
+use super::series::{self, Key, Measured, Point, Series, Stream, Wanted};
+use super::{Metric, MetricData, ResourceMetrics, Temporality};
+use crate::enrich::Resource;
+use crate::span::{CallLabels, ProcessId, Span, SpanKind};
+
+/// Both kinds, in the order in which their metrics are told.
+const KINDS: [SpanKind; 2] = [SpanKind::Server, SpanKind::Client];
+
+/// What is counted, for whom, and where it ends.
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// How values are counted.
+    pub streams: Vec<Stream>,
+    /// Who collects, each from one stream.
+    pub readers: Vec<Reader>,
+    /// What may become an exemplar.
+    pub exemplars: ExemplarFilter,
+    /// The limits.
+    pub limits: MetricLimits,
+}
+
+/// Who collects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// Place of its stream in [`RegistryConfig::streams`].
+    pub stream: usize,
+    /// It is told of an exemplar once. Else of the latest of each bucket, however often it asks, as a scraper expects.
+    pub exemplars_once: bool,
+}
+
+/// `OTEL_METRICS_EXEMPLAR_FILTER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExemplarFilter {
+    /// Calls whose span is exported.
+    #[default]
+    TraceBased,
+    /// All calls. Only those whose span is exported say which one it is.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+}
+
+/// What is kept at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricLimits {
+    /// Series of one metric and one process. What comes past it is counted in a series labelled `otel.metric.overflow`.
+    pub series: usize,
+    /// Series of all processes. The same happens.
+    pub all_series: usize,
+    /// Processes. What comes past it is counted in the overflow series of one resource for all others.
+    pub processes: usize,
+    /// Nanoseconds after which a series is forgotten that nothing was added to. Where it comes back, it starts anew.
+    pub idle: u64,
+}
+
+impl Default for MetricLimits {
+    fn default() -> Self {
+        Self { series: 2_000, all_series: 20_000, processes: 1_024, idle: 15 * 60 * 1_000_000_000 }
+    }
+}
+
+/// All series.
+#[derive(Debug)]
+pub struct Registry {
+    streams: Vec<Stream>,
+    readers: Vec<ReaderState>,
+    exemplars: ExemplarFilter,
+    limits: MetricLimits,
+    /// Where a process's series stand; those of processes past the limit share one place.
+    places: HashMap<ProcessId, usize, foldhash::fast::FixedState>,
+    processes: Vec<Process>,
+    others: Arc<Resource>,
+    others_place: Option<usize>,
+    /// Series kept, those of overflow apart.
+    kept: usize,
+    /// Numbers of series given out.
+    numbered: u64,
+    /// Collections begun.
+    cycle: u32,
+    /// The latest collection of any reader: what is counted first from here on was zero then.
+    collected: u64,
+}
+
+#[derive(Debug)]
+struct ReaderState {
+    reader: Reader,
+    temporality: Temporality,
+    /// Its last collection, and the cycle that this one began.
+    previous: u64,
+    since: u32,
+    /// The collection under way: since when exemplars count.
+    current: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Process {
+    resource: Arc<Resource>,
+    id: Option<ProcessId>,
+    series: HashTable<Box<Series>>,
+    overflow: [Option<Box<Series>>; KINDS.len()],
+    /// Series of each kind in `series`.
+    of_kind: [usize; KINDS.len()],
+}
+
+impl Registry {
+    /// An empty one. What comes past the limit of processes is counted under the resource `others`.
+    #[must_use]
+    pub fn new(config: &RegistryConfig, others: Arc<Resource>) -> Self {
+        let readers = config.readers.iter().map(|reader| ReaderState {
+            reader: *reader,
+            temporality: config.streams.get(reader.stream).map_or(Temporality::Cumulative, |s| s.temporality),
+            previous: 0,
+            since: 0,
+            current: None,
+        });
+        Self {
+            streams: config.streams.clone(),
+            readers: readers.collect(),
+            exemplars: config.exemplars,
+            limits: config.limits,
+            places: HashMap::default(),
+            processes: Vec::new(),
+            others,
+            others_place: None,
+            kept: 0,
+            numbered: 0,
+            cycle: 1,
+            collected: 0,
+        }
+    }
+
+    /// Counts the call of a span, whether or not that is sampled. `exported`: the span leaves Sonde, so an exemplar may name it.
+    pub fn record(&mut self, resource: &Arc<Resource>, span: &Span, exported: bool) {
+        if let Some(labels) = span.attributes.call_labels() {
+            let named = exported.then_some((span.context.trace_id, span.context.span_id));
+            self.record_call(resource, span.process, &labels, (span.start, span.end), named);
+        }
+    }
+
+    /// Counts a call with given labels, from its start to its end in nanoseconds since the epoch.
+    pub fn record_call(
+        &mut self,
+        resource: &Arc<Resource>,
+        id: ProcessId,
+        labels: &CallLabels<'_>,
+        (start, end): (u64, u64),
+        named: Option<(crate::span::TraceId, crate::span::SpanId)>,
+    ) {
+        let exemplar = match self.exemplars {
+            ExemplarFilter::AlwaysOff => None,
+            ExemplarFilter::TraceBased => named.map(|named| (Some(named), self.cycle)),
+            ExemplarFilter::AlwaysOn => Some((named, self.cycle)),
+        };
+        let duration = end.saturating_sub(start);
+        let values = [Some(duration), labels.request_size, labels.response_size];
+        let measured = Measured { values, time: end, exemplar };
+        let place = self.place(resource, id);
+        let Some(process) = self.processes.get_mut(place) else { return };
+        let hash = series::hash(labels);
+        if let Some(series) = process.series.find_mut(hash, |series| series.key.is(labels)) {
+            return series.record(&measured, &self.streams);
+        }
+        let kind = usize::from(labels.kind == SpanKind::Client);
+        let from = start.max(self.collected);
+        let (Some(of_kind), Some(overflow)) = (process.of_kind.get_mut(kind), process.overflow.get_mut(kind))
+        else {
+            return;
+        };
+        let fits = *of_kind < self.limits.series && self.kept < self.limits.all_series;
+        if fits && process.id.is_some() {
+            self.numbered += 1;
+            let mut series = Box::new(Series::new(Key::of(labels), self.numbered, from));
+            series.record(&measured, &self.streams);
+            process.series.insert_unique(hash, series, |series| series::hash_kept(&series.key));
+            *of_kind += 1;
+            self.kept += 1;
+            return;
+        }
+        let series = overflow.get_or_insert_with(|| {
+            self.numbered += 1;
+            Box::new(Series::new(Key { kind: labels.kind, told: None }, self.numbered, from))
+        });
+        series.record(&measured, &self.streams);
+    }
+
+    /// Processes and series that are kept, those of overflow apart.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        (self.processes.len(), self.kept)
+    }
+
+    /// The next process's metrics for a reader, up to `now`; begin with a cursor of 0. `None` ends the collection, and what was
+    /// idle for long is forgotten then. Between two calls others may record: no one has to wait for a whole collection.
+    pub fn collect(&mut self, reader: usize, now: u64, cursor: &mut usize) -> Option<ResourceMetrics> {
+        let state = self.readers.get_mut(reader)?;
+        let since = *state.current.get_or_insert_with(|| {
+            let since = state.since;
+            self.cycle = self.cycle.wrapping_add(1);
+            state.since = self.cycle;
+            since
+        });
+        let wanted = Wanted {
+            stream: state.reader.stream,
+            temporality: state.temporality,
+            from: state.previous,
+            until: now,
+            since: if state.reader.exemplars_once { since } else { 0 },
+        };
+        while let Some(process) = self.processes.get_mut(*cursor) {
+            *cursor += 1;
+            let metrics = process.collect(&wanted);
+            if !metrics.is_empty() {
+                return Some(ResourceMetrics { resource: Arc::clone(&process.resource), metrics });
+            }
+        }
+        state.current = None;
+        state.previous = now.max(state.previous);
+        self.collected = self.collected.max(now);
+        self.expire(now);
+        None
+    }
+
+    /// Forgets what nothing was added to for long, unless a delta has yet to tell of it.
+    fn expire(&mut self, now: u64) {
+        let Self { streams, limits, processes, places, .. } = self;
+        let is_idle =
+            |series: &Series| now.saturating_sub(series.last) > limits.idle && !series.has_untold(streams);
+        for process in processes.iter_mut() {
+            let of_kind = &mut process.of_kind;
+            process.series.retain(|series| {
+                let keep = !is_idle(series);
+                if !keep
+                    && let Some(count) = of_kind.get_mut(usize::from(series.key.kind == SpanKind::Client))
+                {
+                    *count -= 1;
+                }
+                keep
+            });
+            for overflow in &mut process.overflow {
+                if overflow.as_ref().is_some_and(|series| is_idle(series)) {
+                    *overflow = None;
+                }
+            }
+        }
+        let before = processes.len();
+        processes
+            .retain(|process| !process.series.is_empty() || process.overflow.iter().any(Option::is_some));
+        self.kept = processes.iter().map(|process| process.series.len()).sum();
+        if processes.len() < before {
+            // Of two places of one process the later one counts.
+            let placed = processes.iter().enumerate();
+            *places = placed.filter_map(|(place, process)| Some((process.id?, place))).collect();
+            self.others_place = processes.iter().position(|process| process.id.is_none());
+        }
+    }
+
+    /// Where the series of a process stand. One that turns out to be another service starts anew: the series of another
+    /// resource are other series.
+    fn place(&mut self, resource: &Arc<Resource>, id: ProcessId) -> usize {
+        if let Some(&place) = self.places.get(&id)
+            && let Some(process) = self.processes.get_mut(place)
+        {
+            if Arc::ptr_eq(&process.resource, resource) {
+                return place;
+            }
+            if process.resource == *resource {
+                process.resource = Arc::clone(resource);
+                return place;
+            }
+        }
+        let place = self.processes.len();
+        if place < self.limits.processes {
+            self.processes.push(Process::new(Arc::clone(resource), Some(id)));
+            self.places.insert(id, place);
+            return place;
+        }
+        *self.others_place.get_or_insert_with(|| {
+            self.processes.push(Process::new(Arc::clone(&self.others), None));
+            place
+        })
+    }
+}
+
+impl Process {
+    fn new(resource: Arc<Resource>, id: Option<ProcessId>) -> Self {
+        Self { resource, id, series: HashTable::new(), overflow: [None, None], of_kind: [0; KINDS.len()] }
+    }
+
+    fn collect(&mut self, wanted: &Wanted) -> Vec<Metric> {
+        let overflow = self.overflow.iter_mut().flatten();
+        let mut all: Vec<&mut Box<Series>> = self.series.iter_mut().chain(overflow).collect();
+        all.sort_unstable_by_key(|series| series.number);
+        let mut metrics = Vec::new();
+        for kind in KINDS {
+            for instrument in 0..MEASURES {
+                let (mut explicit, mut exponential) = (Vec::new(), Vec::new());
+                for series in all.iter_mut().filter(|series| series.key.kind == kind) {
+                    match series.point(instrument, wanted) {
+                        Some(Point::Histogram(point)) => explicit.push(point),
+                        Some(Point::Exponential(point)) => exponential.push(point),
+                        None => {}
+                    }
+                }
+                let temporality = wanted.temporality;
+                let data = if !explicit.is_empty() {
+                    MetricData::Histogram { temporality, points: explicit }
+                } else if !exponential.is_empty() {
+                    MetricData::Exponential { temporality, points: exponential }
+                } else {
+                    continue;
+                };
+                if let Some(distribution) = instruments::of(kind).get(instrument) {
+                    metrics.push(Metric { instrument: distribution.instrument, data });
+                }
+            }
+        }
+        metrics
+    }
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;
