@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::processes::ProcessStates;
 use super::ring::Ring;
 use crate::kernel::{HookFamily, KernelTypes, Tracepoint, synthetic};
-use crate::telemetry::{self, Counters, Lost};
+use crate::telemetry::{Counters, Lost, ProgramState};
 
 /// The object, aligned as its parser wants it. Empty where the agent was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sonde.bpf.o"));
@@ -254,6 +254,10 @@ impl Probes {
         let there = made.saturating_sub(self.counter(KernelCounter::StatesEnded));
         let evicted = there.saturating_sub(u64::from(limits::CONNECTIONS));
         counters.set_lost(Lost::KernelStateEvicted, evicted.max(counters.lost(Lost::KernelStateEvicted)));
+    }
+
+    /// Takes over how the programs fare.
+    pub fn read_programs(&self, counters: &Counters) {
         counters.set_programs(self.attached.iter().map(|attached| self.state(attached)).collect());
     }
 
@@ -263,24 +267,6 @@ impl Probes {
         let info = program.and_then(|program| program.info().ok());
         let (run_time, runs) = info.map_or_else(Default::default, |info| (info.run_time(), info.run_count()));
         ProgramState {
-            name: attached.program.to_owned(),
-            attached: attached.failure.is_none(),
-            run_nanos: u64::try_from(run_time.as_nanos()).unwrap_or(u64::MAX),
-            runs,
-        }
-    }
-
-    /// Takes over how the programs fare.
-    pub fn read_programs(&self, counters: &Counters) {
-        counters.set_programs(self.attached.iter().map(|attached| self.state(attached)).collect());
-    }
-
-    /// How a program fares. The kernel measures that only where `kernel.bpf_stats_enabled` is set.
-    fn state(&self, attached: &Attached) -> telemetry::Program {
-        let program = self.programs.program(attached.program);
-        let info = program.and_then(|program| program.info().ok());
-        let (run_time, runs) = info.map_or_else(Default::default, |info| (info.run_time(), info.run_count()));
-        telemetry::Program {
             name: attached.program.to_owned(),
             attached: attached.failure.is_none(),
             run_nanos: u64::try_from(run_time.as_nanos()).unwrap_or(u64::MAX),
