@@ -208,3 +208,50 @@ pub fn nginx_proxy(to: &str, keep: bool, setting: &Setting) -> Server {
                     proxy_set_header Host $host:$server_port; proxy_read_timeout 120s; }";
     nginx(&outside, location, setting)
 }
+
+/// HAProxy with two threads, which reads several requests before it calls for the first of them.
+#[must_use]
+pub fn haproxy(to: &str, setting: &Setting) -> Server {
+    let port = free_port();
+    let folder = TempDir::new().expect("a folder for HAProxy");
+    let (address, next) = (setting.address(), to.trim_start_matches("http://"));
+    let config = format!(
+        "global\n nbthread 2\n maxconn 2000\n\
+         defaults\n mode http\n timeout connect 30s\n timeout client 120s\n timeout server 120s\n\
+         listen all\n bind {address}:{port}\n server next {next}\n"
+    );
+    let file = folder.path().join("haproxy.cfg");
+    fs::write(&file, config).expect("configuration");
+    let mut command = setting.place.command("haproxy");
+    command.arg("-db").arg("-f").arg(&file);
+    let mut server = Server::start("haproxy", command, setting, port);
+    server.folder = Some(folder);
+    server
+}
+
+/// Apache with `mod_proxy`, which writes each line of a request's head as a buffer of its own.
+#[must_use]
+pub fn apache_proxy(to: &str, setting: &Setting) -> Server {
+    let port = free_port();
+    let folder = TempDir::new().expect("a folder for Apache");
+    let (path, address) = (folder.path().display(), setting.address());
+    let modules = ["mpm_event", "authz_core", "proxy", "proxy_http"];
+    let modules: String = modules
+        .iter()
+        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
+        .collect();
+    let config = format!(
+        "ServerRoot {path}\nServerName localhost\n{modules}PidFile {path}/pid\nErrorLog {path}/error.log\n\
+         Mutex pthread\nDefaultRuntimeDir {path}\nListen {address}:{port}\n\
+         StartServers 2\nServerLimit 2\nThreadLimit 64\nThreadsPerChild 64\nMaxRequestWorkers 128\n\
+         MaxKeepAliveRequests 0\nKeepAliveTimeout 60\nProxyTimeout 120\n\
+         ProxyPass / {to}/\n"
+    );
+    let file = folder.path().join("apache.conf");
+    fs::write(&file, config).expect("configuration");
+    let mut command = setting.place.command("apache2");
+    command.arg("-DFOREGROUND").arg("-f").arg(&file);
+    let mut server = Server::start("apache", command, setting, port);
+    server.folder = Some(folder);
+    server
+}

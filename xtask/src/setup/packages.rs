@@ -27,6 +27,9 @@ use Presence::{Program, PythonModule, Static};
 const PACKAGES: &[Package] = &[
     // Servers and clients of the live scenarios.
     Package { name: "nginx-light", present: Program("nginx") },
+    Package { name: "haproxy", present: Program("haproxy") },
+    // The program without the service that Debian's `apache2` would start.
+    Package { name: "apache2-bin", present: Program("apache2") },
     Package { name: "wrk", present: Program("wrk") },
     Package { name: "curl", present: Program("curl") },
     Package { name: "python3-venv", present: PythonModule("ensurepip") },
