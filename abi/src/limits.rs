@@ -32,7 +32,10 @@ pub const SOFT_HEAD_BYTES: u32 = 4096;
 pub const LOOKS: u16 = 64;
 
 /// Buffers of a vectored call that are read for payload. Bytes in later ones count and are not copied.
-pub const IOVECS: usize = 8;
+pub const IOVECS: usize = 64;
+
+/// Buffers of a vectored call that one record takes at most: the lines of a head.
+pub const GATHERED: u32 = 32;
 
 /// Messages of one sendmmsg or recvmmsg that `syscalls` looks at by themselves; the last stands for all that follow, as a
 /// length. The kernel lets a program call itself 32 times.

@@ -13,7 +13,8 @@ use aya_ebpf::helpers::generated::{
 use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::limits::{
-    HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES,
+    GATHERED, HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES,
+    WAKE_BYTES,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
@@ -26,7 +27,7 @@ use crate::head::{Piece, SLACK, forget};
 use crate::lifetime;
 use crate::maps::{RING, count};
 use crate::processes::{self, Verdict};
-use crate::user::{self, Source};
+use crate::user::{self, ONE, Source};
 
 /// What one call moved.
 pub struct Moved {
@@ -135,6 +136,34 @@ fn count_unseen<A: Access>(state: &mut ConnState, call: &Moved, socket: &Socket)
     }
 }
 
+/// Bytes that a gathered record takes at most, and the mask that keeps them below [`PIECE`].
+const LAST: u64 = PIECE as u64 - 1;
+
+/// A number of which the compiler knows nothing, so that it does not make a branch of arithmetic.
+#[inline(always)]
+fn opaque(number: u64) -> u64 {
+    let mut number = number;
+    // SAFETY: changes nothing; a real move, since an empty statement breaks BTF line information.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
+    number
+}
+
+/// The smaller of two numbers below 2^63, without a branch.
+#[inline(always)]
+fn least(a: u64, b: u64) -> u64 {
+    let difference = opaque(a.wrapping_sub(b));
+    b.wrapping_add(difference & ((difference as i64) >> 63) as u64)
+}
+
+/// Bit 63 set where `taken` bytes of a payload, four or more, end with an empty line.
+#[inline(always)]
+fn ends_head(payload: *const u8, taken: u64) -> u64 {
+    let at = taken.wrapping_sub(4) & LAST;
+    // SAFETY: within `PIECE` bytes and what is behind them.
+    let last = unsafe { payload.add(at as usize).cast::<u32>().read_unaligned() };
+    u64::from(opaque(u64::from(last ^ u32::from_le_bytes(*b"\r\n\r\n")))).wrapping_sub(1)
+}
+
 /// A call on its way through the ring: what of it is not sent yet.
 struct Call<'a> {
     state: &'a mut ConnState,
@@ -182,7 +211,9 @@ impl Call<'_> {
             }
         }
         let (base, len) = self.hide(base, len);
-        let next = if len <= SMALL_PIECE as u64 {
+        let next = if self.source.count != ONE && len < u64::from(self.length) && len < PIECE as u64 {
+            self.send_gathered::<A>()
+        } else if len <= SMALL_PIECE as u64 {
             self.send_piece::<A, SMALL_PIECE>(base, len, true)
         } else {
             self.send_piece::<A, PIECE>(base, if len < PIECE as u64 { len } else { PIECE as u64 }, true)
@@ -228,8 +259,14 @@ impl Call<'_> {
         let mut piece = 0;
         while piece < PIECES_PER_CALL {
             let Some((base, len)) = self.contiguous() else { break };
-            let len = if len < LARGE_PIECE as u64 { len } else { LARGE_PIECE as u64 };
-            match self.send_piece::<A, LARGE_PIECE>(base, len, false) {
+            // A large record for a few bytes would fill the ring with nothing.
+            let next = if len <= PIECE as u64 {
+                self.send_piece::<A, PIECE>(base, len, false)
+            } else {
+                let len = if len < LARGE_PIECE as u64 { len } else { LARGE_PIECE as u64 };
+                self.send_piece::<A, LARGE_PIECE>(base, len, false)
+            };
+            match next {
                 Next::More => piece += 1,
                 _ => return,
             }
@@ -267,9 +304,82 @@ impl Call<'_> {
         }
         // Bounded anew, as in `peek`.
         let len = bounded(len, N as u64);
+        let behind = self.skipped + len;
+        self.copied::<A, N>(record, size, len, first, behind)
+    }
+
+    /// Copies the first buffers of a vector into one record: Apache's proxy, for one, writes each line of a head from a buffer of
+    /// its own. Ends with the head where that ends with a buffer.
+    #[inline(always)]
+    fn send_gathered<A: Access>(&mut self) -> Next {
+        // Twice the payload: the verifier does not see that place and length together stay below it.
+        const SIZE: u64 = (ChunkHeader::LEN + 2 * PIECE + SLACK) as u64;
+        let Some(record) = self.reserve(SIZE) else { return Next::Stop };
+        // SAFETY: the record is larger than its header.
+        let payload = unsafe { record.add(ChunkHeader::LEN) };
+        let (mut taken, mut behind, mut buffers) = (0_u64, self.skipped, 0);
+        // As few branches as can be, since the verifier follows each of them in each round: what ends the loop is told by bit 63
+        // of differences.
+        while buffers < GATHERED {
+            let Some((base, len)) = user::nth(self.source, self.index) else { break };
+            let len = len.wrapping_sub(behind);
+            let left = u64::from(self.length).wrapping_sub(taken);
+            let part = least(len, least(left, LAST.wrapping_sub(taken))) & LAST;
+            // SAFETY: at most `LAST` bytes in, and at most as many more; the helper checks the address of the process.
+            let failed = unsafe {
+                bpf_probe_read_user(
+                    payload.add((taken & LAST) as usize).cast(),
+                    (part & LAST) as u32,
+                    base.wrapping_add(behind) as *const _,
+                )
+            };
+            if failed != 0 {
+                break;
+            }
+            taken = forget(record, taken + part);
+            let cut = opaque(part.wrapping_sub(len));
+            behind = behind.wrapping_add(part) & ((cut as i64) >> 63) as u64;
+            self.index = forget(record, self.index + 1 - (cut >> 63));
+            let more = opaque(self.index.wrapping_sub(self.source.count))
+                & opaque(taken.wrapping_sub(LAST))
+                & opaque(taken.wrapping_sub(u64::from(self.length)))
+                & !cut
+                & !ends_head(payload, taken);
+            if more >> 63 == 0 {
+                break;
+            }
+            buffers += 1;
+        }
+        let taken = forget(record, taken);
+        if taken == 0 || taken > PIECE as u64 {
+            cold_path();
+            // SAFETY: reserved above, given back once.
+            unsafe { bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
+            let _ = self.unreadable::<A>();
+            return Next::Stop;
+        }
+        let behind = forget(record, behind);
+        self.copied::<A, PIECE>(record, SIZE, taken, true, behind)
+    }
+
+    /// Decides what comes after `len` bytes that were copied, and hands the record over. `behind`: where in the buffer under
+    /// way they end.
+    #[inline(always)]
+    fn copied<A: Access, const N: usize>(
+        &mut self,
+        record: *mut u8,
+        size: u64,
+        len: u64,
+        first: bool,
+        behind: u64,
+    ) -> Next {
+        // SAFETY: the record is larger than its header.
+        let payload = unsafe { record.add(ChunkHeader::LEN) };
         let piece = Piece::<N> { at: payload, len: len as usize };
         let whole = len as u32 == self.length;
         let more = self.state.head_left > 0 && consume(self.state, piece, first, whole);
+        // Below zero where the bytes come from several buffers: the end of what is left is counted from here.
+        self.skipped = behind.wrapping_sub(len);
         if whole || !(more || self.state.flags & state_flags::PIPELINED != 0) {
             self.submit::<A>(record, size, len as u32);
             return Next::Stop;
@@ -278,7 +388,7 @@ impl Call<'_> {
         // What the verifier knows of these numbers differs from path to path; without that knowledge the paths are one.
         let rest = forget(record, u64::from(self.length) - len) as u32;
         let position = forget(record, self.position + len);
-        let skipped = forget(record, self.skipped + len);
+        let skipped = forget(record, behind);
         let flags = forget(record, u64::from(self.flags)) as u16;
         self.length = len as u32;
         self.flags |= flags::CONTINUES;
@@ -314,7 +424,7 @@ impl Call<'_> {
     fn take_tail(&mut self) {
         let Some(buffer) = user::buffer(self.source, self.index) else { return };
         let mut end = buffer.base;
-        let mut left = u64::from(self.length) + self.skipped;
+        let mut left = u64::from(self.length).wrapping_add(self.skipped);
         if left > buffer.len {
             left -= buffer.len;
             let Some(buffer) = user::buffer(self.source, self.index + 1) else { return };

@@ -90,6 +90,13 @@ pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
     Some(Buffer { base: iovec.base, len: iovec.len })
 }
 
+/// Place and length of the buffer with this number in a vector; whether there are as many is the caller's concern.
+#[inline(always)]
+pub fn nth(source: Source, index: u64) -> Option<(u64, u64)> {
+    let iovec = read::<Iovec>(source.address.wrapping_add(index * size_of::<Iovec>() as u64))?;
+    Some((iovec.base, iovec.len))
+}
+
 /// Reads from the process, `None` where the memory is not there.
 #[inline(always)]
 pub fn read<T: Copy>(from: u64) -> Option<T> {
