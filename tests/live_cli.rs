@@ -216,9 +216,13 @@ fn endpoint_that_is_down() {
         }
         let finished = agent.finish();
         assert_eq!(finished.spans.len(), 600, "the other output has everything");
-        let said = finished.log.lines().filter(|line| line.contains(&port.to_string())).count();
+        let said: Vec<&str> = finished.log.lines().filter(|line| line.contains(&port.to_string())).collect();
         println!("{protocol}:\n{}", finished.log);
-        assert_eq!(said, 1, "{protocol}: said once: {}", finished.log);
+        for signal in ["spans", "metrics"] {
+            let of_it = said.iter().filter(|line| line.contains(&format!("cannot send {signal}"))).count();
+            assert_eq!(of_it, 1, "{protocol}: said once of {signal}: {}", finished.log);
+        }
+        assert_eq!(said.len(), 2, "{protocol}: nothing else is said of it: {}", finished.log);
         assert!(finished.log.contains("export_failed"), "{protocol}: losses are counted: {}", finished.log);
     }
 }

@@ -114,10 +114,11 @@ fn told(spans: &[Span]) -> BTreeMap<Key, Told> {
             root = parent;
         }
         let told = Told {
-            name: span.name.clone(),
+            name: span.name.split(' ').next().unwrap_or_default().to_owned(),
             error: span.error,
             times: (span.start, span.end),
-            attributes: span.attributes.clone(),
+            // What was learned of routes depends on the requests that were seen before.
+            attributes: span.attributes.iter().filter(|(name, _)| *name != "http.route").map(own).collect(),
             parent: match by_id.get(span.parent.as_str()) {
                 Some(parent) => Parent::Is(key(parent)),
                 None if span.parent.is_empty() => Parent::None,
@@ -370,4 +371,8 @@ fn open_losses_before_the_close() {
             assert_eq!(sum.unmarked, Vec::<String>::new(), "({hooks}) {name}");
         }
     }
+}
+
+fn own((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
 }

@@ -302,9 +302,7 @@ impl Call<'_> {
             let _ = self.unreadable::<A>();
             return Next::Stop;
         }
-        // Bounded anew, as in `peek`.
-        let len = bounded(len, N as u64);
-        let behind = self.skipped + len;
+        let behind = self.skipped + bounded(len, N as u64);
         self.copied::<A, N>(record, size, len, first, behind)
     }
 
@@ -373,6 +371,8 @@ impl Call<'_> {
         first: bool,
         behind: u64,
     ) -> Next {
+        // Bounded anew, as in `peek`.
+        let len = bounded(len, N as u64);
         // SAFETY: the record is larger than its header.
         let payload = unsafe { record.add(ChunkHeader::LEN) };
         let piece = Piece::<N> { at: payload, len: len as usize };

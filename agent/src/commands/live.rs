@@ -27,6 +27,10 @@ const BUSY_WAIT: Duration = Duration::from_millis(10);
 /// The same while there is nothing.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
+/// Nice value of the reader's thread: it does not take more time than otherwise, but takes it when it is due. The ring holds
+/// what a busy node sends in a few hundredths of a second.
+const PRIORITY: i32 = -15;
+
 /// Records that are read before the pipeline is ticked and the outputs are served. A full ring holds ten times as many: their
 /// spans, made in one go, would be the most memory that the agent ever takes.
 const BATCH: usize = 1024;
@@ -238,6 +242,8 @@ impl<T: Tap> Reader<T> {
     /// read at once.
     fn run(mut self, attached: &mpsc::SyncSender<Result<(), ProbeError>>) -> T {
         let mut wait = BUSY_WAIT;
+        // Busy processors are where there is most to read, and a full ring loses it. Without the privilege it goes on as it is.
+        let _ = rustix::process::setpriority_process(None, PRIORITY);
         self.tap.clock(self.live.clock);
         if let Err(why) = self.live.probes.attach() {
             let _ = attached.send(Err(why));
