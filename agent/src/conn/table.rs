@@ -93,6 +93,15 @@ struct Connection {
     buffered: usize,
     /// Is in [`Connections::waiting`].
     listed: bool,
+    /// It is over, and stays for a moment, for what is still read of it.
+    closed: bool,
+}
+
+impl Connection {
+    /// Its bytes are another protocol's.
+    fn is_left_alone(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.parser.is_ignored())
+    }
 }
 
 #[derive(Debug)]
@@ -254,7 +263,11 @@ impl Connections {
                         ETIMEDOUT => Ending::Timeout,
                         _ => Ending::Closed,
                     };
-                    self.end(slot, ending, events);
+                    // What had come before a reset can be read after it, and must not pass for a connection of its own.
+                    match self.connections.get_mut(slot) {
+                        Some(connection) if connection.is_left_alone() => connection.closed = true,
+                        _ => self.end(slot, ending, events),
+                    }
                 }
             }
             Some(LifeEvent::Forked) | None => {}
@@ -282,6 +295,7 @@ impl Connections {
             last_seen: 0,
             buffered: 0,
             listed: false,
+            closed: false,
         });
         self.by_sock.insert(key.sock, slot);
         self.counters.connections.store(self.connections.len() as u64, Ordering::Relaxed);
@@ -352,6 +366,7 @@ impl Connections {
                 return;
             }
             let bound = match &connection.stream {
+                _ if connection.closed => closing,
                 None => idle,
                 Some(stream) if stream.parser.is_idle() => idle,
                 Some(stream) if stream.parser.awaits_close() && connection.identity.is_unix() => closing,

@@ -142,6 +142,12 @@ impl Parser {
         }
     }
 
+    /// Its bytes are of no interest any more.
+    #[must_use]
+    pub const fn is_ignored(&self) -> bool {
+        matches!(self, Self::Ignored)
+    }
+
     /// Nothing is open: forgetting the connection loses no exchange.
     #[must_use]
     pub fn is_idle(&self) -> bool {
