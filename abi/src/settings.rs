@@ -142,11 +142,14 @@ pub struct Selection {
     pub own_tgid: u32,
     /// Largest process id plus one (`/proc/sys/kernel/pid_max`): bytes in the `PROCESSES` map.
     pub pid_max: u32,
+    /// 1: the programs of calls stand twice at their tracepoints, since this kernel skips a program while a task is put aside
+    /// inside it.
+    pub twice: u32,
 }
 
 impl Selection {
     /// Everything is sent.
-    pub const ALL: Self = Self { by_port: 0, by_process: 1, own_tgid: 0, pid_max: 4_194_304 };
+    pub const ALL: Self = Self { by_port: 0, by_process: 1, own_tgid: 0, pid_max: 4_194_304, twice: 0 };
 }
 
 /// Counters that the kernel side keeps per processor, by index.
@@ -174,9 +177,11 @@ pub enum KernelCounter {
     StatesMade = 8,
     /// States removed from it since their socket was closed.
     StatesEnded = 9,
+    /// Calls that the second copy of a program saw since the first was skipped.
+    Mended = 10,
 }
 
 impl KernelCounter {
     /// How many counters there are.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 }

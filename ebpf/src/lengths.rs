@@ -16,13 +16,22 @@ use crate::emit::{Moved, moved};
 use crate::maps::offset;
 use crate::messages;
 use crate::syscalls::{self, Registers};
+use crate::twice::Turn;
 use crate::user::Source;
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
 #[inline(always)]
 pub fn sent(ctx: BtfTracePointContext) -> i32 {
-    let _ = length(&ctx, Direction::Write);
+    let _ = length(&ctx, Direction::Write, Turn::First);
+    0
+}
+
+/// [`sent`] once more ([`crate::twice`]).
+#[btf_tracepoint(function = "sock_send_length")]
+#[inline(always)]
+pub fn sent_missed(ctx: BtfTracePointContext) -> i32 {
+    let _ = length(&ctx, Direction::Write, Turn::Second);
     0
 }
 
@@ -30,7 +39,15 @@ pub fn sent(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 #[inline(always)]
 pub fn received(ctx: BtfTracePointContext) -> i32 {
-    let _ = length(&ctx, Direction::Read);
+    let _ = length(&ctx, Direction::Read, Turn::First);
+    0
+}
+
+/// [`received`] once more ([`crate::twice`]).
+#[btf_tracepoint(function = "sock_recv_length")]
+#[inline(always)]
+pub fn received_missed(ctx: BtfTracePointContext) -> i32 {
+    let _ = length(&ctx, Direction::Read, Turn::Second);
     0
 }
 
@@ -66,7 +83,10 @@ fn spliced(ctx: &FExitContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn length(ctx: &BtfTracePointContext, direction: Direction) -> Option<()> {
+fn length(ctx: &BtfTracePointContext, direction: Direction, turn: Turn) -> Option<()> {
+    if turn.is_done(bpf_get_current_pid_tgid() as u32) {
+        return None;
+    }
     let moved_bytes = ctx.arg::<i32>(1);
     // SAFETY: helpers without conditions; the result is typed for the verifier.
     let registers = Registers::of(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Kernel);

@@ -20,6 +20,7 @@ use crate::access::{Access, Kernel, Typed, Walked, bounded, probe};
 use crate::conn::Socket;
 use crate::maps::{CONNS, RING, count, offset};
 use crate::processes::{self, Verdict};
+use crate::twice::Turn;
 
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
@@ -32,7 +33,21 @@ const TCP_LAST_ACK: i32 = 9;
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[inline(always)]
 pub fn set_state_typed(ctx: BtfTracePointContext) -> i32 {
-    let _ = set_state::<Typed>(ctx.arg(0), ctx.arg(2));
+    let sock = ctx.arg(0);
+    if !Turn::First.is_state_done(sock) {
+        let _ = set_state::<Typed>(sock, ctx.arg(2));
+    }
+    0
+}
+
+/// [`set_state_typed`] once more ([`crate::twice`]).
+#[btf_tracepoint(function = "inet_sock_set_state")]
+#[inline(always)]
+pub fn set_state_typed_missed(ctx: BtfTracePointContext) -> i32 {
+    let sock = ctx.arg(0);
+    if !Turn::Second.is_state_done(sock) {
+        let _ = set_state::<Typed>(sock, ctx.arg(2));
+    }
     0
 }
 
@@ -40,7 +55,22 @@ pub fn set_state_typed(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[inline(always)]
 pub fn set_state_walked(ctx: BtfTracePointContext) -> i32 {
+    walked(&ctx, Turn::First)
+}
+
+/// [`set_state_walked`] once more ([`crate::twice`]).
+#[btf_tracepoint(function = "inet_sock_set_state")]
+#[inline(always)]
+pub fn set_state_walked_missed(ctx: BtfTracePointContext) -> i32 {
+    walked(&ctx, Turn::Second)
+}
+
+#[inline(always)]
+fn walked(ctx: &BtfTracePointContext, turn: Turn) -> i32 {
     let sock: Kernel = ctx.arg(0);
+    if turn.is_state_done(sock) {
+        return 0;
+    }
     let new_state = ctx.arg(2);
     let _ = set_state::<Walked>(sock, new_state);
     // A process that still reads or writes a closed socket makes its state anew, which must not become that of the next

@@ -14,6 +14,7 @@ mod maps;
 mod messages;
 mod processes;
 mod syscalls;
+mod twice;
 mod user;
 
 /// The helpers used are GPL-only in the kernel; the sources are Apache-2.0 as the rest of the project.

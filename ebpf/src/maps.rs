@@ -18,8 +18,17 @@ pub static RING: RingBuf<u8, { RING_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 pub static PROCESSES: Array<[u8; PAGE], 1024, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Bytes in an element of [`PROCESSES`].
+/// Bytes in an element of [`PROCESSES`] and [`DONE`].
 const PAGE: usize = 4096;
+
+/// One byte for each thread id, in pages: 1 from the first copy of a program to the second ([`crate::twice`]). As large as
+/// [`PROCESSES`] where programs stand twice, one page elsewhere.
+#[btf_map]
+pub static DONE: Array<[u8; PAGE], 1024> = Array::new();
+
+/// Sockets from the first copy of the program of states to the second, by a hash of their address.
+#[btf_map]
+pub static STATE_DONE: Array<u64, 1024> = Array::new();
 
 /// Bitmap of ports that select connections.
 #[btf_map]
@@ -41,9 +50,9 @@ pub static CONNS: LruHashMap<u64, ConnState, { CONNECTIONS as usize }> = LruHash
 #[btf_map]
 pub static CURSORS: LruHashMap<u32, Cursor, 1024> = LruHashMap::new();
 
-/// The program of `sys_exit` itself, which calls itself for each message.
+/// The two copies of the program of `sys_exit`, which calls itself for each message.
 #[btf_map]
-pub static NEXT_MESSAGE: ProgramArray<1> = ProgramArray::new();
+pub static NEXT_MESSAGE: ProgramArray<2> = ProgramArray::new();
 
 /// Where this kernel keeps what the programs read. Overridden and frozen before loading.
 #[unsafe(no_mangle)]
@@ -109,6 +118,19 @@ pub fn own_tgid() -> u32 {
     setting!(SELECTION, own_tgid)
 }
 
+/// Whether the programs of calls stand twice at their tracepoints.
+#[inline(always)]
+pub fn twice() -> bool {
+    setting!(SELECTION, twice) != 0
+}
+
+/// Where a socket's address is left.
+#[inline(always)]
+pub fn state_mark(sock: u64) -> Option<*mut u64> {
+    // The multiplier of Fibonacci hashing: the high bits of the product depend on all of the address.
+    STATE_DONE.get_ptr_mut((sock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as u32)
+}
+
 /// Adds to a counter of this processor.
 #[inline(always)]
 pub fn count(counter: KernelCounter) {
@@ -117,7 +139,13 @@ pub fn count(counter: KernelCounter) {
         unsafe { *value += 1 };
     }
     #[cfg(feature = "log")]
-    if !matches!(counter, KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded) {
+    if !matches!(
+        counter,
+        KernelCounter::Chunks
+            | KernelCounter::StatesMade
+            | KernelCounter::StatesEnded
+            | KernelCounter::Mended
+    ) {
         log(counter);
     }
 }
@@ -128,7 +156,10 @@ pub fn count(counter: KernelCounter) {
 #[inline(never)]
 fn log(counter: KernelCounter) {
     match counter {
-        KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded => {}
+        KernelCounter::Chunks
+        | KernelCounter::StatesMade
+        | KernelCounter::StatesEnded
+        | KernelCounter::Mended => {}
         KernelCounter::RingFull => aya_log_ebpf::debug!(&(), "ring full: a record is lost"),
         KernelCounter::UserFault => aya_log_ebpf::debug!(&(), "memory is not there: sent without payload"),
         KernelCounter::StateFull => aya_log_ebpf::debug!(&(), "no room for a socket's state: not observed"),
@@ -145,6 +176,14 @@ pub fn process(tgid: u32) -> Option<*mut u8> {
     let page = PROCESSES.get_ptr_mut(tgid >> 12)?;
     // SAFETY: the offset is below the size of the element.
     Some(unsafe { page.cast::<u8>().add((tgid & 4095) as usize) })
+}
+
+/// The mark of a thread, `None` for ids beyond the map.
+#[inline(always)]
+pub fn mark(thread: u32) -> Option<*mut u8> {
+    let page = DONE.get_ptr_mut(thread >> 12)?;
+    // SAFETY: the offset is below the size of the element.
+    Some(unsafe { page.cast::<u8>().add((thread & 4095) as usize) })
 }
 
 /// Whether a port is among the selected ones.

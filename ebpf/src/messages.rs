@@ -10,6 +10,7 @@ use sonde_abi::limits::MESSAGES_PER_CALL;
 
 use crate::emit::Moved;
 use crate::maps::{CURSORS, NEXT_MESSAGE};
+use crate::twice::Turn;
 use crate::user::{self, Source};
 
 /// `struct mmsghdr[count]` of a process.
@@ -145,12 +146,12 @@ pub fn step(vector: &Vector, count: u64, nothing: u64, message: &mut Moved) -> O
 
 /// `syscalls`: runs the program again for the next message, if there is one.
 #[inline(always)]
-pub fn again(ctx: &BtfTracePointContext) {
+pub fn again(ctx: &BtfTracePointContext, turn: Turn) {
     let thread = thread();
     if CURSORS.get_ptr(&thread).is_none() {
         return;
     }
     // SAFETY: no variable of this program is used after it, should it succeed.
-    unsafe { NEXT_MESSAGE.tail_call(ctx, 0) };
+    unsafe { NEXT_MESSAGE.tail_call(ctx, turn.slot()) };
     let _ = CURSORS.remove(&thread);
 }

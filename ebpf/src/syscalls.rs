@@ -17,6 +17,7 @@ use crate::emit::{Moved, moved};
 use crate::maps::offset;
 use crate::messages::{self, Vector};
 use crate::processes::{self, Verdict};
+use crate::twice::Turn;
 use crate::user::{self, Source};
 
 /// System calls of x86-64, each as one bit of a mask: a number that stays unknown to the verifier is one path through the
@@ -120,25 +121,40 @@ impl Registers {
 #[btf_tracepoint(function = "sys_exit")]
 #[inline(always)]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    exits(&ctx, Turn::First)
+}
+
+/// [`sys_exit`] once more ([`crate::twice`]).
+#[btf_tracepoint(function = "sys_exit")]
+#[inline(always)]
+pub fn sys_exit_missed(ctx: BtfTracePointContext) -> i32 {
+    exits(&ctx, Turn::Second)
+}
+
+#[inline(always)]
+fn exits(ctx: &BtfTracePointContext, turn: Turn) -> i32 {
     let result = ctx.arg::<i64>(1);
     if result >= 0 {
-        let _ = exit(&Registers::of(ctx.arg::<*const u8>(0)), result.cast_unsigned());
+        let _ = exit(&Registers::of(ctx.arg::<*const u8>(0)), result.cast_unsigned(), turn);
         // Read again rather than carried along.
         if Registers::of(ctx.arg::<*const u8>(0)).several().is_some() {
             cold_path();
-            messages::again(&ctx);
+            messages::again(ctx, turn);
         }
     }
     0
 }
 
 #[inline(always)]
-fn exit(registers: &Registers, result: u64) -> Option<()> {
+fn exit(registers: &Registers, result: u64, turn: Turn) -> Option<()> {
     if registers.call == 0 {
         return None;
     }
-    // The filter comes before the walk, which costs ten times as much.
     let id = bpf_get_current_pid_tgid();
+    if turn.is_done(id as u32) {
+        return None;
+    }
+    // The filter comes before the walk, which costs ten times as much.
     if processes::judge((id >> 32) as u32) == Verdict::Drop {
         return None;
     }

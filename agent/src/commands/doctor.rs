@@ -113,6 +113,8 @@ pub struct Kernel {
     pub kptr_restrict: Option<u32>,
     /// Maps count as locked memory (before 5.11).
     pub counts_locked_memory: bool,
+    /// Programs are put aside and skipped meanwhile (7.0 and later), so those of calls are attached twice.
+    pub puts_programs_aside: bool,
 }
 
 /// The kernel's type information.
@@ -212,6 +214,7 @@ impl Findings {
                 bpf_stats_enabled: features.bpf_stats,
                 kptr_restrict: features.kptr_restrict,
                 counts_locked_memory: features.counts_locked_memory(),
+                puts_programs_aside: features.puts_programs_aside(),
             },
             btf: Types {
                 path: VMLINUX,

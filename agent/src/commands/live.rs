@@ -79,6 +79,7 @@ impl Live {
             by_process: u32::from(targets.is_everything() || targets.selects_processes()),
             own_tgid: std::process::id(),
             pid_max: features.pid_max,
+            twice: u32::from(features.puts_programs_aside()),
         };
         let ports = targets.ports.ranges().iter().flat_map(|&(low, high)| low..=high).collect();
         let (probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;

@@ -175,6 +175,13 @@ impl Features {
         self.version < Version::new(5, 11)
     }
 
+    /// Kernels since 7.0 run the programs of tracepoints preemptible, and skip one for every other task of the processor while
+    /// a task is put aside inside it.
+    #[must_use]
+    pub fn puts_programs_aside(&self) -> bool {
+        self.version >= Version::new(7, 0)
+    }
+
     /// Everything that does not stop Sonde but narrows what it sees, in words.
     #[must_use]
     pub fn concerns(&self) -> Vec<String> {

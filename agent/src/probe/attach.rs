@@ -18,8 +18,10 @@ use crate::telemetry::{Counters, Lost, ProgramState};
 /// The object, aligned as its parser wants it. Empty where the agent was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sonde.bpf.o"));
 
-/// Bytes of one element of the process states.
-const PROCESSES_PER_PAGE: u32 = 4096;
+/// Bytes of one element of the maps that have one for each process or thread.
+const IDS_PER_PAGE: u32 = 4096;
+/// What the name of a program's second copy ends in.
+const SECOND: &str = "_missed";
 
 /// Why nothing is attached.
 #[derive(Debug, Error)]
@@ -127,12 +129,15 @@ impl Probes {
         // Only the tracepoints' and a few functions' types are wanted of the kernel's BTF: a small one in its place saves 30 MB.
         let btf =
             Btf::parse(&synthetic::names(types), Endianness::default()).map_err(wrap("kernel types"))?;
+        let pages = settings.selection.pid_max.div_ceil(IDS_PER_PAGE);
+        let twice = settings.selection.twice != 0;
         let mut loader = EbpfLoader::new();
         loader
             .verifier_log_level(log_level())
             .override_global("OFFSETS", &offsets, true)
             .override_global("SELECTION", &selection, true)
-            .map_max_entries("PROCESSES", settings.selection.pid_max.div_ceil(PROCESSES_PER_PAGE));
+            .map_max_entries("PROCESSES", pages)
+            .map_max_entries("DONE", if twice { pages } else { 1 });
         if settings.family == HookFamily::Lengths {
             // Its state is in socket storage.
             loader.map_max_entries("CONNS", 1);
@@ -155,7 +160,7 @@ impl Probes {
             log,
             programs,
         };
-        for (program, place, without) in wanted(settings.family) {
+        for (program, place, without) in wanted(settings.family, twice) {
             let outcome = match place {
                 Place::At(tracepoint) => probes
                     .program::<BtfTracePoint>(program)
@@ -192,7 +197,7 @@ impl Probes {
         Ok(())
     }
 
-    /// Lets the program of `sys_exit` call itself, once for each message of a call that moves several.
+    /// Lets the programs of `sys_exit` call themselves, once for each message of a call that moves several.
     fn link_messages(&mut self) -> Result<(), ProbeError> {
         const WHAT: &str = "map NEXT_MESSAGE";
         let why = |why| ProbeError::Load { what: WHAT.into(), why };
@@ -200,6 +205,10 @@ impl Probes {
             ProgramArray::try_from(take_map(&mut self.programs, "NEXT_MESSAGE")?).map_err(wrap(WHAT))?;
         let program = self.program::<BtfTracePoint>("sys_exit").map_err(why)?;
         map.set(0, program.fd().map_err(wrap(WHAT))?, 0).map_err(wrap(WHAT))?;
+        // Loaded where programs stand twice.
+        if let Ok(second) = self.program::<BtfTracePoint>("sys_exit_missed").map_err(why)?.fd() {
+            map.set(1, second, 0).map_err(wrap(WHAT))?;
+        }
         self._next_message = Some(map);
         Ok(())
     }
@@ -275,15 +284,27 @@ impl Probes {
     }
 
     /// How often the kernel did not run one of the programs because it was running on that processor: since 7.0 the programs of
-    /// a tracepoint are preempted, and until they go on no other task there has them. Kernels since 5.12 say so; 0 before.
+    /// a tracepoint are preempted, and until they go on no other task there has them. What the second of two copies did instead
+    /// of the first is not lost. Kernels since 5.12 say so; 0 before.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        let fds = self.programs.programs().filter_map(|(_, program)| program.fd().ok());
-        fds.filter_map(|fd| {
+        let (mut single, mut first, mut second) = (0, 0, 0);
+        for (name, program) in self.programs.programs() {
+            let Ok(fd) = program.fd() else { continue };
             let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-            skipped(&std::fs::read_to_string(path).ok()?)
-        })
-        .sum()
+            let Some(misses) = std::fs::read_to_string(path).ok().and_then(|fdinfo| skipped(&fdinfo)) else {
+                continue;
+            };
+            let is_first = self.attached.iter().any(|other| other.program.strip_suffix(SECOND) == Some(name));
+            *match (name.ends_with(SECOND), is_first) {
+                (true, _) => &mut second,
+                (false, true) => &mut first,
+                (false, false) => &mut single,
+            } += misses;
+        }
+        // A call is lost where both were skipped. The first is for calls of no interest too, which nobody mends.
+        let unmended = u64::saturating_sub(first, self.counter(KernelCounter::Mended));
+        single + unmended.min(second)
     }
 
     /// One counter's sum over all processors.
@@ -298,8 +319,9 @@ fn skipped(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
-/// The programs of a family, where they go, and what is missing without each.
-fn wanted(family: HookFamily) -> Vec<(&'static str, Place, Option<&'static str>)> {
+/// The programs of a family in the order of attaching, where they go, and what is missing without each. A second copy stands
+/// behind the first, as the kernel runs them.
+fn wanted(family: HookFamily, twice: bool) -> Vec<(&'static str, Place, Option<&'static str>)> {
     use Place::{After, At};
     const ANOTHER: &str = "a process may be taken for the one that had its id, or its program, before";
     const LIFE: &str = "who called connect and when connections end is not seen";
@@ -312,11 +334,15 @@ fn wanted(family: HookFamily) -> Vec<(&'static str, Place, Option<&'static str>)
             Some("a forked process that ends before it is looked at is not known"),
         ),
     ];
+    const MISSED: &str = "calls are not seen while another task was put aside in the middle of one";
     match family {
         HookFamily::Lengths => wanted.extend([
             ("set_state_typed", At(Tracepoint::InetSockSetState), Some(LIFE)),
+            ("set_state_typed_missed", At(Tracepoint::InetSockSetState), Some(MISSED)),
             ("sent", At(Tracepoint::SockSendLength), None),
             ("received", At(Tracepoint::SockRecvLength), None),
+            ("sent_missed", At(Tracepoint::SockSendLength), Some(MISSED)),
+            ("received_missed", At(Tracepoint::SockRecvLength), Some(MISSED)),
             (
                 "spliced_tcp",
                 After("tcp_splice_read"),
@@ -330,9 +356,12 @@ fn wanted(family: HookFamily) -> Vec<(&'static str, Place, Option<&'static str>)
         ]),
         HookFamily::Syscalls => wanted.extend([
             ("set_state_walked", At(Tracepoint::InetSockSetState), Some(LIFE)),
+            ("set_state_walked_missed", At(Tracepoint::InetSockSetState), Some(MISSED)),
             ("sys_exit", At(Tracepoint::SysExit), None),
+            ("sys_exit_missed", At(Tracepoint::SysExit), Some(MISSED)),
         ]),
     }
+    wanted.retain(|(program, ..)| twice || !program.ends_with(SECOND));
     wanted
 }
 

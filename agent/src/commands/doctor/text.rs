@@ -94,6 +94,9 @@ impl Findings {
         if kernel.counts_locked_memory {
             page.row(Mark::None, "locked memory", "maps count against `ulimit -l` (kernels before 5.11)");
         }
+        if kernel.puts_programs_aside {
+            page.row(Mark::None, "programs", "put aside and skipped meanwhile (since 7.0): attached twice");
+        }
     }
 
     fn hooks_part(&self, page: &mut Page) {
