@@ -86,8 +86,8 @@ fn segments(mut input: &[u8], pipeline: &mut Pipeline, counters: &Arc<Counters>)
         }
         time += 1 << (who >> 4) << (who >> 4);
         let ends = [(1, 4000 + connection as u16), (2, 80)];
-        let [from, to] = [ends[end], ends[1 - end]]
-            .map(|(host, port)| Endpoint { ip: [10, 0, 0, host].into(), port });
+        let [from, to] =
+            [ends[end], ends[1 - end]].map(|(host, port)| Endpoint { ip: [10, 0, 0, host].into(), port });
         let seq = &mut seqs[connection][end];
         // Mostly what comes next; else a little before or behind it, or far away.
         let off = i32::from(shift.cast_signed()) << if control & 0x20 == 0 { 0 } else { 24 };
