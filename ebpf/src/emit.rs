@@ -161,7 +161,7 @@ fn ends_head(payload: *const u8, taken: u64) -> u64 {
     let at = taken.wrapping_sub(4) & LAST;
     // SAFETY: within `PIECE` bytes and what is behind them.
     let last = unsafe { payload.add(at as usize).cast::<u32>().read_unaligned() };
-    u64::from(opaque(u64::from(last ^ u32::from_le_bytes(*b"\r\n\r\n")))).wrapping_sub(1)
+    opaque(u64::from(last ^ u32::from_le_bytes(*b"\r\n\r\n"))).wrapping_sub(1)
 }
 
 /// A call on its way through the ring: what of it is not sent yet.

@@ -76,10 +76,8 @@ fn walked(ctx: &BtfTracePointContext, turn: Turn) -> i32 {
     // A process that still reads or writes a closed socket makes its state anew, which must not become that of the next
     // socket at this address. The end that calls connect begins with a state of its own.
     let accepted = new_state == TCP_ESTABLISHED && ctx.arg::<i32>(1) == TCP_SYN_RECV;
-    if new_state == TCP_CLOSE || accepted {
-        if CONNS.remove(&(sock as u64)).is_ok() {
-            count(KernelCounter::StatesEnded);
-        }
+    if (new_state == TCP_CLOSE || accepted) && CONNS.remove(&(sock as u64)).is_ok() {
+        count(KernelCounter::StatesEnded);
     }
     0
 }
