@@ -230,6 +230,7 @@ fn settings_are_read_as_the_kernel_writes_them() {
     assert_eq!(Laid::new().with("proc/sys/kernel/pid_max", "32768\n").features().pid_max, 32768);
     assert!(Laid::new().with("proc/sys/kernel/osrelease", "5.10.0\n").features().counts_locked_memory());
     assert!(!Laid::new().with("proc/sys/kernel/osrelease", "5.11.0\n").features().counts_locked_memory());
-    let aside = |release| Laid::new().with("proc/sys/kernel/osrelease", release).features().puts_programs_aside();
+    let aside =
+        |release| Laid::new().with("proc/sys/kernel/osrelease", release).features().puts_programs_aside();
     assert_eq!(["6.18.5\n", "7.0.0\n", "7.3.4+deb13-amd64\n"].map(aside), [false, true, true]);
 }
