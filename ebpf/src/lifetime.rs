@@ -55,22 +55,7 @@ pub fn set_state_typed_missed(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[inline(always)]
 pub fn set_state_walked(ctx: BtfTracePointContext) -> i32 {
-    walked(&ctx, Turn::First)
-}
-
-/// [`set_state_walked`] once more ([`crate::twice`]).
-#[btf_tracepoint(function = "inet_sock_set_state")]
-#[inline(always)]
-pub fn set_state_walked_missed(ctx: BtfTracePointContext) -> i32 {
-    walked(&ctx, Turn::Second)
-}
-
-#[inline(always)]
-fn walked(ctx: &BtfTracePointContext, turn: Turn) -> i32 {
     let sock: Kernel = ctx.arg(0);
-    if turn.is_state_done(sock) {
-        return 0;
-    }
     let new_state = ctx.arg(2);
     let _ = set_state::<Walked>(sock, new_state);
     // A process that still reads or writes a closed socket makes its state anew, which must not become that of the next

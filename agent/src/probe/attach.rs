@@ -356,7 +356,6 @@ fn wanted(family: HookFamily, twice: bool) -> Vec<(&'static str, Place, Option<&
         ]),
         HookFamily::Syscalls => wanted.extend([
             ("set_state_walked", At(Tracepoint::InetSockSetState), Some(LIFE)),
-            ("set_state_walked_missed", At(Tracepoint::InetSockSetState), Some(MISSED)),
             ("sys_exit", At(Tracepoint::SysExit), None),
             ("sys_exit_missed", At(Tracepoint::SysExit), Some(MISSED)),
         ]),
