@@ -2,13 +2,19 @@
 //! with `unsafe`.
 
 mod attach;
+mod counters;
 #[cfg(feature = "log")]
 mod log;
+mod perf;
 mod processes;
+mod programs;
 mod ring;
+mod shared;
 
-pub use attach::{Attached, Place, ProbeError, Probes, Settings};
+pub use attach::{Attached, ProbeError, Probes, Settings};
+pub use perf::may_have_perf_events;
 pub use processes::ProcessStates;
+pub use programs::Place;
 pub use ring::Ring;
 
 /// Gives memory that start-up took back to the system: what the allocator would keep (5 MB for the kernel's types).
