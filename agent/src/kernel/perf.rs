@@ -33,7 +33,7 @@ pub(super) fn check(sys: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a description has a member where it should be. One reads `field:void * sk;	offset:8;	size:8;	signed:0;`.
+/// Whether a description has a member where it should be. Its lines read `field:int ret; offset:20; size:4; signed:1;`, with tabs.
 fn has(format: &str, (name, offset, bytes): (&str, usize, usize)) -> bool {
     format.lines().any(|line| {
         let mut parts = line.trim().split(';').map(str::trim);

@@ -32,8 +32,10 @@ impl Shared {
         if index >= self.bytes {
             return None;
         }
-        // SAFETY: within the mapping, which lives as long as `self`; any byte is an `AtomicU8`.
-        Some(unsafe { self.start.cast::<AtomicU8>().add(index).as_ref() })
+        // SAFETY: within the mapping.
+        let byte = unsafe { self.start.cast::<AtomicU8>().add(index) };
+        // SAFETY: the mapping lives as long as `self`, and any byte is an `AtomicU8`.
+        Some(unsafe { byte.as_ref() })
     }
 
     /// The 64-bit number of this index, `None` past the end.
@@ -42,8 +44,10 @@ impl Shared {
         if index >= self.bytes / size_of::<u64>() {
             return None;
         }
-        // SAFETY: as above; a mapping begins at a page, so that the number is aligned.
-        Some(unsafe { self.start.cast::<AtomicU64>().add(index).as_ref() })
+        // SAFETY: within the mapping.
+        let number = unsafe { self.start.cast::<AtomicU64>().add(index) };
+        // SAFETY: as above, and aligned, since a mapping begins at a page.
+        Some(unsafe { number.as_ref() })
     }
 }
 
