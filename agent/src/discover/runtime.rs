@@ -1,5 +1,7 @@
 //! What runs a program, and what its threads therefore say about its requests.
 
+use std::path::Path;
+
 use super::elf;
 use super::proc::ProcFs;
 use super::service::asgi;
@@ -69,11 +71,13 @@ impl Runtime {
 }
 
 /// Tells the runtime by the name of the executable, else by its sections, else by the libraries that it has mapped.
-pub(super) fn detect(proc: &ProcFs, pid: u32, program: &str) -> Runtime {
+/// `at` is the process in whose root the program is looked for where it is gone itself.
+pub(super) fn detect(proc: &ProcFs, pid: u32, at: u32, program: &str) -> Runtime {
     if let Some(language) = by_name(file_name(program)) {
         return Runtime { language, version: None };
     }
-    if let Some(go) = proc.open_exe(pid).as_ref().and_then(elf::go_program) {
+    let file = if at == pid { proc.open_exe(pid) } else { proc.open(at, Path::new(program)) };
+    if let Some(go) = file.as_ref().and_then(elf::go_program) {
         return Runtime { language: Language::Go, version: go.version };
     }
     Runtime { language: by_libraries(proc, pid), version: None }

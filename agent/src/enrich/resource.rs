@@ -27,6 +27,8 @@ pub struct Described<'a> {
     pub exe: &'a str,
     /// Its name.
     pub executable_name: &'a str,
+    /// The user that it runs as.
+    pub owner: &'a str,
     /// `process.runtime.name`.
     pub runtime: Option<&'static str>,
     /// `process.runtime.version`.
@@ -48,6 +50,7 @@ impl Resource {
         resource.put(key::PROCESS_PID, i64::from(process.id.tgid));
         resource.put(key::PROCESS_EXECUTABLE_NAME, process.executable_name.to_owned());
         resource.put(key::PROCESS_EXECUTABLE_PATH, process.exe.to_owned());
+        resource.put(key::PROCESS_OWNER, process.owner.to_owned());
         resource.put(key::PROCESS_RUNTIME_NAME, process.runtime.unwrap_or(""));
         resource.put(key::PROCESS_RUNTIME_VERSION, process.runtime_version.unwrap_or("").to_owned());
         resource.put(key::CONTAINER_ID, process.container_id.unwrap_or("").to_owned());
@@ -176,6 +179,7 @@ mod tests {
             declared: &[],
             exe: "/srv/shop",
             executable_name: "shop",
+            owner: "",
             runtime: None,
             runtime_version: None,
             container_id: None,

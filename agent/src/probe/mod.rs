@@ -6,10 +6,12 @@ mod attach;
 mod log;
 mod processes;
 mod ring;
+mod starts;
 
 pub use attach::{Attached, Place, ProbeError, Probes, Settings};
 pub use processes::ProcessStates;
 pub use ring::Ring;
+pub use starts::ProcessStarts;
 
 /// Gives memory that start-up took back to the system: what the allocator would keep (5 MB for the kernel's types).
 #[expect(unsafe_code, reason = "malloc_trim(3)")]

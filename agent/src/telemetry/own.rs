@@ -76,6 +76,7 @@ impl Own {
             declared: &version,
             exe: &exe,
             executable_name: exe.rsplit('/').next().unwrap_or_default(),
+            owner: "",
             runtime: None,
             runtime_version: None,
             container_id: None,

@@ -7,7 +7,7 @@ mod program;
 mod python;
 #[cfg(test)]
 mod tests;
-mod unit;
+pub(super) mod unit;
 
 pub(super) use declared::Declared;
 pub(super) use python::asgi;

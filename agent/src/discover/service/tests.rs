@@ -13,7 +13,7 @@ fn named(tree: &Tree, pid: u32, fake: &Fake<'_>) -> String {
 fn tree_name(tree: &Tree, pid: u32, fake: &Fake<'_>, declared: &Declared) -> String {
     let proc = ProcFs::new(tree.root());
     let args = proc.cmdline(pid);
-    let language = runtime::detect(&proc, pid, fake.exe).language;
+    let language = runtime::detect(&proc, pid, pid, fake.exe).language;
     name(
         &proc,
         pid,

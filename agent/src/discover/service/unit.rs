@@ -22,7 +22,7 @@ const HOSTS: [&str; 16] = [
 
 /// The service unit that the process's own group is, without its suffix and its instance. `None` for scopes (sessions,
 /// containers), for what a user's own manager runs (a terminal is a service there), and for [`HOSTS`].
-pub(super) fn service(cgroup: &str) -> Option<String> {
+pub(in crate::discover) fn service(cgroup: &str) -> Option<String> {
     let of = |wanted: fn(&str) -> bool| {
         cgroup.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':');
