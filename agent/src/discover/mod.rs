@@ -290,21 +290,20 @@ impl Processes {
         let Self { proc, host, targets, own, .. } = self;
         let Facts { exe, comm, args, declared, cgroup, owner, ppid, at } = Facts::of(proc, tgid, stat, began);
         let program = if exe.is_empty() { comm.as_str() } else { exe.as_str() };
-        let runtime = runtime::detect(proc, tgid, at, program);
+        let (runtime, go_module) = runtime::detect(proc, tgid, at, program);
         let scheduling = runtime::scheduling(proc, tgid, program, &runtime, &args);
         let container_id = container_id(&cgroup).map(ToOwned::to_owned);
-        let service_name = service::name(
-            proc,
-            at,
-            &service::Seen {
-                declared: &declared,
-                cgroup: &cgroup,
-                program,
-                args: &args,
-                language: runtime.language,
-                ppid,
-            },
-        );
+        let seen = service::Seen {
+            declared: &declared,
+            cgroup: &cgroup,
+            program,
+            args: &args,
+            language: runtime.language,
+            go_module: go_module.as_deref(),
+            ppid,
+        };
+        let service_name = service::name(proc, at, &seen);
+        let service_version = service::version(proc, at, &seen);
         let began = began.map_or(0, |began| began.time / NANOS_PER_TICK);
         let id = ProcessId { tgid, started: if stat.started == 0 { began } else { stat.started } };
         let decision = if tgid == *own {
@@ -317,6 +316,7 @@ impl Processes {
             &Described {
                 id,
                 service_name: &service_name,
+                service_version: service_version.as_deref(),
                 declared: &declared.attributes,
                 exe: &exe,
                 executable_name: targets::file_name(program),

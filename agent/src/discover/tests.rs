@@ -7,7 +7,7 @@ use super::tree::{Fake, Tree};
 use super::*;
 
 fn host() -> Host {
-    Host { name: "node-1".to_owned(), machine_id: "m".to_owned(), boot_id: "b".to_owned() }
+    Host { name: "node-1".to_owned(), machine_id: "m".to_owned(), boot_id: "b".to_owned(), ..Host::default() }
 }
 
 fn processes(tree: &Tree) -> Processes {
