@@ -11,7 +11,7 @@ use sonde_tests::processes::Process;
 use sonde_tests::raw::{Connection, listen};
 use sonde_tests::servers::{self, Setting};
 use sonde_tests::sink::{Fault, Sink};
-use sonde_tests::{Run, Span, gate, spans};
+use sonde_tests::{Run, Span, gate, metrics, spans};
 
 const PROTOCOLS: [&str; 3] = ["grpc", "http/protobuf", "http/json"];
 
@@ -38,6 +38,7 @@ service:
   telemetry: {{ metrics: {{ level: none }} }}
   pipelines:
     traces: {{ receivers: [otlp], exporters: [file, debug] }}
+    metrics: {{ receivers: [otlp], exporters: [file, debug] }}
 ",
         file.display()
     );
@@ -54,9 +55,15 @@ service:
 fn a_collector_gets_what_the_json_output_has() {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
+    // Every protocol with every compression, and with each way to tell metrics.
+    let ways = [
+        ("none", "cumulative", "explicit_bucket_histogram"),
+        ("gzip", "delta", "base2_exponential_bucket_histogram"),
+        ("zstd", "cumulative", "base2_exponential_bucket_histogram"),
+    ];
     for protocol in PROTOCOLS {
-        for compression in ["none", "gzip", "zstd"] {
-            let what = format!("{protocol}, {compression}");
+        for (compression, temporality, aggregation) in ways {
+            let what = format!("{protocol}, {compression}, {temporality}, {aggregation}");
             let folder = tempfile::TempDir::new().expect("folder");
             let ports @ [grpc, http] = free_ports();
             let collector = collector(folder.path(), ports);
@@ -67,12 +74,18 @@ fn a_collector_gets_what_the_json_output_has() {
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
                 .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
                 .env("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
+                .env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", temporality)
+                .env("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", aggregation)
+                // So that there are several collections, the one at the end apart.
+                .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+                .env("SONDE_METRICS_SPAN_METRICS", "true")
                 .start();
             drop(Client::Go.run(&server.url(), 8, &mixed(300)));
             let finished = agent.finish();
             // It writes what it has before it ends.
             let (_, log) = collector.terminate();
-            let mut received = spans::read(&folder.path().join("received.jsonl"));
+            let file = folder.path().join("received.jsonl");
+            let mut received = spans::read(&file);
             let mut written = finished.spans;
             received.sort();
             written.sort();
@@ -81,7 +94,20 @@ fn a_collector_gets_what_the_json_output_has() {
             for (received, written) in received.iter().zip(&written) {
                 assert_eq!(received, written, "{what}");
             }
-            println!("{what}: the Collector wrote the same {} spans", received.len());
+            let (got, told) = (metrics::items(&metrics::requests(&file)), metrics::items(&finished.metrics));
+            let kind = if aggregation.starts_with("base2") { "exponential" } else { "histogram" };
+            for kind in [kind, "sum temporality 2 false", " true"] {
+                assert!(told.iter().any(|item| item.metric.contains(kind)), "{what}: no {kind}");
+            }
+            assert_eq!(got.len(), told.len(), "{what}: {}\nThe Collector: {log}", finished.log);
+            for (got, told) in got.iter().zip(&told) {
+                assert_eq!(got, told, "{what}");
+            }
+            println!(
+                "{what}: the Collector wrote the same {} spans and {} data points",
+                received.len(),
+                got.len()
+            );
         }
     }
 }
