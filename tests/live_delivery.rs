@@ -2,53 +2,18 @@
 //! counted, nothing else.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Duration;
 
+use sonde_tests::backends::Collector;
 use sonde_tests::calls::{fresh, mixed};
 use sonde_tests::clients::Client;
-use sonde_tests::processes::Process;
-use sonde_tests::raw::{Connection, listen};
+use sonde_tests::processes::free_port;
+use sonde_tests::raw::Connection;
 use sonde_tests::servers::{self, Setting};
 use sonde_tests::sink::{Fault, Sink};
 use sonde_tests::{Run, Span, gate, metrics, spans};
 
 const PROTOCOLS: [&str; 3] = ["grpc", "http/protobuf", "http/json"];
-
-/// Ports that nobody listens on for the moment.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| listen());
-    held.map(|(_, port)| port)
-}
-
-/// The Collector, one file for each of its OTLP ports.
-fn collector(folder: &std::path::Path, [grpc, http]: [u16; 2]) -> Process {
-    let config = folder.join("collector.yaml");
-    let file = folder.join("received.jsonl");
-    let text = format!(
-        "receivers:
-  otlp:
-    protocols:
-      grpc: {{ endpoint: '127.0.0.1:{grpc}' }}
-      http: {{ endpoint: '127.0.0.1:{http}' }}
-exporters:
-  file: {{ path: '{}' }}
-  debug: {{}}
-service:
-  telemetry: {{ metrics: {{ level: none }} }}
-  pipelines:
-    traces: {{ receivers: [otlp], exporters: [file, debug] }}
-    metrics: {{ receivers: [otlp], exporters: [file, debug] }}
-",
-        file.display()
-    );
-    std::fs::write(&config, text).expect("configuration");
-    let mut command = Command::new(gate::collector());
-    let mut collector = Process::start("otelcol", command.arg(format!("--config=file:{}", config.display())));
-    collector.wait_port(grpc);
-    collector.wait_port(http);
-    collector
-}
 
 #[test]
 #[ignore = "live: needs root, BPF, a built sonde and a Collector"]
@@ -65,9 +30,8 @@ fn a_collector_gets_what_the_json_output_has() {
         for (compression, temporality, aggregation) in ways {
             let what = format!("{protocol}, {compression}, {temporality}, {aggregation}");
             let folder = tempfile::TempDir::new().expect("folder");
-            let ports @ [grpc, http] = free_ports();
-            let collector = collector(folder.path(), ports);
-            let port = if protocol == "grpc" { grpc } else { http };
+            let collector = Collector::start(folder.path());
+            let port = if protocol == "grpc" { collector.grpc } else { collector.http };
             let agent = Run::ports(&[server.port])
                 .arg("--output")
                 .arg("otlp")
@@ -83,8 +47,8 @@ fn a_collector_gets_what_the_json_output_has() {
             drop(Client::Go.run(&server.url(), 8, &mixed(300)));
             let finished = agent.finish();
             // It writes what it has before it ends.
-            let (_, log) = collector.terminate();
-            let file = folder.path().join("received.jsonl");
+            let Collector { process, file, .. } = collector;
+            let (_, log) = process.terminate();
             let mut received = spans::read(&file);
             let mut written = finished.spans;
             received.sort();
@@ -135,7 +99,7 @@ fn a_backend_that_does_wrong_costs_what_is_counted() {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
     for protocol in PROTOCOLS {
-        let [port] = free_ports();
+        let port = free_port();
         let mut agent = Run::ports(&[server.port])
             .arg("--output")
             .arg("otlp")
@@ -207,7 +171,7 @@ fn a_dead_backend_costs_the_oldest_and_no_memory() {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
     for protocol in PROTOCOLS {
-        let [port] = free_ports();
+        let port = free_port();
         let agent = Run::ports(&[server.port])
             .arg("--output")
             .arg("otlp")

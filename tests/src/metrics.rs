@@ -9,7 +9,8 @@ use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use serde_json::Value;
 
-use crate::spans::{attributes, proto_attributes};
+use crate::calls::Call;
+use crate::spans::{Kind, Span, attributes, proto_attributes};
 
 /// What tells a series apart: metric, `service.instance.id`, labels.
 pub type Series = (String, String, BTreeMap<String, String>);
@@ -33,6 +34,30 @@ pub struct Point {
     pub is_delta: bool,
     /// Span ids of its exemplars.
     pub exemplars: Vec<String>,
+}
+
+/// Requests by method and status.
+pub type Counts = BTreeMap<(String, String), u64>;
+
+/// What a client says it did.
+#[must_use]
+pub fn of_calls(calls: &[Call]) -> Counts {
+    let mut counts = Counts::new();
+    for call in calls {
+        *counts.entry((call.method.clone(), call.status.to_string())).or_default() += 1;
+    }
+    counts
+}
+
+/// How many spans of a kind have a duration in each bucket: up to and with each of the bounds, in seconds, and above them.
+#[must_use]
+pub fn buckets(spans: &[Span], kind: Kind, bounds: &[f64]) -> Vec<u64> {
+    let mut buckets = vec![0; bounds.len() + 1];
+    for span in spans.iter().filter(|span| span.kind == kind) {
+        let at = bounds.partition_point(|bound| ((bound * 1e9).round() as u64) < span.duration());
+        buckets[at] += 1;
+    }
+    buckets
 }
 
 /// All explicit histograms of a file of OTLP/JSON lines, in the order of the lines.
