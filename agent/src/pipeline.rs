@@ -58,25 +58,8 @@ impl Pipeline {
         seed: u64,
         counters: Arc<Counters>,
     ) -> Self {
-        Self {
-            processes,
-            ports,
-            connections: Connections::new(Limits::default(), Arc::clone(&counters)),
-            correlator: Correlator::new(
-                CorrelatorConfig { seed, ..CorrelatorConfig::default() },
-                Arc::clone(&counters),
-            ),
-            routes: Routes::default(),
-            wording: Arc::default(),
-            clock,
-            views: None,
-            counters,
-            rechecks: Rechecks::default(),
-            changed: Vec::new(),
-            events: Vec::new(),
-            finished: Vec::new(),
-            spans: Vec::new(),
-        }
+        let config = CorrelatorConfig { seed, ..CorrelatorConfig::default() };
+        Self::with(processes, ports, clock, (Limits::default(), config, None), counters)
     }
 
     /// An empty one for the records of a capture, which are in order and stamped by the calendar.
@@ -86,13 +69,32 @@ impl Pipeline {
         // The spans of another perspective are others.
         let seed = seed ^ (perspective as u64) << 62;
         let config = CorrelatorConfig { seed, processes: false, ..CorrelatorConfig::default() };
-        let pipeline =
-            Self::new(nobody, PortSet::default(), Clock::with_offset(0), seed, Arc::clone(&counters));
+        let of_ends = (Limits::in_order(), config, Some(Views::new(perspective)));
+        Self::with(nobody, PortSet::default(), Clock::with_offset(0), of_ends, counters)
+    }
+
+    fn with(
+        processes: Processes,
+        ports: PortSet,
+        clock: Clock,
+        (limits, config, views): (Limits, CorrelatorConfig, Option<Views>),
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
-            connections: Connections::new(Limits::in_order(), Arc::clone(&counters)),
-            correlator: Correlator::new(config, counters),
-            views: Some(Views::new(perspective)),
-            ..pipeline
+            processes,
+            ports,
+            connections: Connections::new(limits, Arc::clone(&counters)),
+            correlator: Correlator::new(config, Arc::clone(&counters)),
+            routes: Routes::default(),
+            wording: Arc::default(),
+            clock,
+            views,
+            counters,
+            rechecks: Rechecks::default(),
+            changed: Vec::new(),
+            events: Vec::new(),
+            finished: Vec::new(),
+            spans: Vec::new(),
         }
     }
 

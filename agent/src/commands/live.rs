@@ -271,8 +271,7 @@ impl<T: Tap> Reader<T> {
                 break;
             }
         }
-        let skipped = self.live.probes.skipped();
-        self.live.counters.set_lost(Lost::ProgramSkipped, skipped);
+        self.ask_programs();
         self.count_losses();
         self.live.pipeline.finish();
         self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
@@ -302,7 +301,10 @@ impl<T: Tap> Reader<T> {
         // A full batch leaves records in the ring: what is known is known up to the last one taken.
         let reached = if taken < BATCH { before } else { newest };
         let watermark = reached.saturating_sub(IN_FLIGHT);
-        self.count_losses();
+        // A loss goes with records, of other calls or of the same one.
+        if taken > 0 {
+            self.count_losses();
+        }
         self.live.pipeline.tick(watermark);
         self.tap.ticked(watermark, &mut self.live.pipeline);
         if before >= self.next_housekeeping {
@@ -322,13 +324,20 @@ impl<T: Tap> Reader<T> {
         }
     }
 
-    fn keep_house(&mut self, now: Nanos) {
-        self.next_housekeeping = now + HOUSEKEEPING;
-        let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+    /// How the programs fare, and what they log.
+    fn ask_programs(&mut self) {
+        let Live { probes, counters, .. } = &mut self.live;
         #[cfg(feature = "log")]
         probes.pass_on_log();
         counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         probes.read_programs(counters);
+    }
+
+    fn keep_house(&mut self, now: Nanos) {
+        self.next_housekeeping = now + HOUSEKEEPING;
+        self.ask_programs();
+        self.count_losses();
+        let Live { pipeline, probes, clock, .. } = &mut self.live;
         for process in pipeline.recheck(now) {
             decide(probes, &process);
             self.tap.process(&process);

@@ -89,7 +89,7 @@ impl Meter {
         }
         let mut registry = lock(&self.registry);
         for (resource, span) in spans {
-            registry.record(resource, span, exported && span.context.flags & 1 != 0);
+            registry.record(resource, span, exported && span.context.is_sampled());
         }
         drop(registry);
         if let Some(derived) = &self.derived {
