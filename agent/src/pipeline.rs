@@ -110,6 +110,13 @@ impl Pipeline {
         self.wording = Arc::new(wording);
     }
 
+    /// Observes other processes and connections from here on. Returns the processes for which that changes something, and the
+    /// ids of those that nothing is known of.
+    pub fn set_targets(&mut self, targets: Targets) -> (Vec<Arc<Process>>, Vec<u32>) {
+        self.ports = targets.ports.clone();
+        (self.processes.set_targets(targets), self.processes.strangers())
+    }
+
     /// Reads a record of the ring; `None` where it is none, which is counted.
     pub fn decode<'a>(&self, bytes: &'a [u8]) -> Option<Record<'a>> {
         Counters::add(&self.counters.records, 1);
