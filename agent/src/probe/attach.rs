@@ -14,6 +14,7 @@ use super::counters::KernelCounters;
 use super::processes::ProcessStates;
 use super::programs::{PAIR, Place, wanted};
 use super::ring::Ring;
+use super::starts::ProcessStarts;
 use crate::kernel::{HookFamily, KernelTypes, synthetic};
 use crate::telemetry::{Counters, ProgramState};
 
@@ -71,6 +72,8 @@ pub struct Probes {
     pub attached: Vec<Attached>,
     /// What the agent decided about each process.
     pub processes: ProcessStates,
+    /// How processes began. Taken by whoever asks first.
+    pub starts: Option<ProcessStarts>,
     counters: KernelCounters,
     /// An array of programs is emptied when its last descriptor is closed.
     _next_message: Option<ProgramArray<MapData>>,
@@ -132,12 +135,14 @@ impl Probes {
         let ring = Ring::new(take_map(&mut programs, "RING")?)?;
         let processes =
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
+        let starts = Some(ProcessStarts::new(take_map(&mut programs, "STARTS")?)?);
         let counters = KernelCounters::new(take_map(&mut programs, "COUNTERS")?, processors.get())?;
         #[cfg(feature = "log")]
         let log = super::log::ProgramLog::of(&mut programs);
         let mut probes = Self {
             attached: Vec::new(),
             processes,
+            starts,
             counters,
             _next_message: None,
             #[cfg(feature = "log")]
@@ -226,6 +231,14 @@ impl Probes {
         Ok(())
     }
 
+    /// Selects connections by these ports from here on, where [`Selection::by_port`] was set at loading.
+    ///
+    /// # Errors
+    /// Where the kernel does not take them.
+    pub fn select_ports(&mut self, ports: &[u16]) -> Result<(), ProbeError> {
+        select_ports(&mut self.programs, ports)
+    }
+
     /// Passes on what the programs have logged.
     #[cfg(feature = "log")]
     pub fn pass_on_log(&mut self) {
@@ -291,8 +304,11 @@ fn select_ports(programs: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
     for port in ports {
         *words.entry(u32::from(port >> 6)).or_default() |= 1 << (port & 63);
     }
-    for (index, word) in words {
-        map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+    for index in 0..map.len() {
+        let word = words.get(&index).copied().unwrap_or(0);
+        if map.get(&index, 0).map_err(wrap("map PORTS"))? != word {
+            map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+        }
     }
     Ok(())
 }

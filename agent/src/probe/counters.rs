@@ -1,32 +1,42 @@
 //! What the kernel side counts, each processor for itself.
 
-use std::sync::atomic::Ordering;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::maps::Map;
+use aya::maps::{Map, MapData};
 use sonde_abi::limits;
 use sonde_abi::settings::KernelCounter;
 
-use super::attach::ProbeError;
-use super::shared::Shared;
+use super::attach::{ProbeError, wrap};
+use super::mapping::Mapping;
 use crate::telemetry::{Counters, Lost};
+
+/// Bytes of a processor's counters.
+const ELEMENT: usize = KernelCounter::SLOTS * size_of::<u64>();
 
 /// The counters of all processors.
 pub(super) struct KernelCounters {
-    numbers: Shared,
+    numbers: Mapping,
+    _map: MapData,
     processors: usize,
 }
 
 impl KernelCounters {
     /// The map has an element for each processor.
     pub(super) fn new(map: Map, processors: u32) -> Result<Self, ProbeError> {
+        let Map::Array(map) = map else {
+            return Err(ProbeError::Load { what: "map COUNTERS".into(), why: "not an array".into() });
+        };
         let processors = processors as usize;
-        let bytes = processors * KernelCounter::SLOTS * size_of::<u64>();
-        Ok(Self { numbers: Shared::new(map, "map COUNTERS", bytes)?, processors })
+        let numbers = Mapping::new(map.fd().as_fd(), 0, processors * ELEMENT, false)
+            .map_err(wrap("mapping of COUNTERS"))?;
+        Ok(Self { numbers, processors, _map: map })
     }
 
     /// One counter's sum over all processors.
     pub(super) fn sum(&self, counter: KernelCounter) -> u64 {
-        let of = |processor| self.numbers.number(processor * KernelCounter::SLOTS + counter as usize);
+        let offset = counter as usize * size_of::<u64>();
+        let of = |processor| self.numbers.word::<AtomicU64>(processor * ELEMENT + offset);
         (0..self.processors).filter_map(of).map(|number| number.load(Ordering::Relaxed)).sum()
     }
 

@@ -36,6 +36,7 @@ pub(super) fn wanted(family: HookFamily, perf_events: bool) -> Vec<Wanted> {
     use Tracepoint as T;
     const ANOTHER: &str = "a process may be taken for the one that had its id, or its program, before";
     const FORKED: &str = "a forked process that ends before it is looked at is not known";
+    const NAMELESS: &str = "a process that ends before it is looked at has no name";
     const LIFE: &str = "who called connect and when connections end is not seen";
     const SOME_LIFE: &str = "some connects and ends of connections are not seen";
     const TCP: (Place, Option<&str>) =
@@ -48,6 +49,7 @@ pub(super) fn wanted(family: HookFamily, perf_events: bool) -> Vec<Wanted> {
         ("process_exit", At(T::SchedProcessExit), Some(ANOTHER)),
         ("process_exec", At(T::SchedProcessExec), Some(ANOTHER)),
         ("process_fork", At(T::SchedProcessFork), Some(FORKED)),
+        ("process_program", At(T::SchedProcessExec), Some(NAMELESS)),
     ];
     if perf_events || family == HookFamily::Syscalls {
         wanted.push(("set_state_walked", At(T::InetSockSetState), Some(LIFE)));
