@@ -39,6 +39,8 @@ pub struct Pipeline {
     clock: Clock,
     /// The records are of a capture: they know ends of connections instead of processes.
     views: Option<Views>,
+    /// Processes that have a successor whose first record has not come yet.
+    leaving: Vec<Arc<Process>>,
     counters: Arc<Counters>,
     rechecks: Rechecks,
     /// Processes about which something else was found out since the last [`Pipeline::recheck`].
@@ -89,6 +91,7 @@ impl Pipeline {
             wording: Arc::default(),
             clock,
             views,
+            leaving: Vec::new(),
             counters,
             rechecks: Rechecks::default(),
             changed: Vec::new(),
@@ -147,7 +150,7 @@ impl Pipeline {
             self.processes.identify_forked(header.tgid)
         };
         if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
-            self.succeed(before.as_deref(), &process);
+            self.succeed(before, &process);
             self.correlator.scheduling(header.tgid, process.scheduling);
             self.rechecks.add(header.time_ns, header.tgid);
         }
@@ -167,15 +170,19 @@ impl Pipeline {
     /// Takes a process as a recording describes it.
     pub fn adopt(&mut self, process: Process) {
         let before = self.processes.known(process.id.tgid).cloned();
-        self.succeed(before.as_deref(), &process);
+        self.succeed(before, &process);
         self.correlator.scheduling(process.id.tgid, process.scheduling);
         self.processes.adopt(Arc::new(process));
     }
 
     /// What was learnt of a process says nothing of the one that has its id now, or of the program that replaced it.
-    fn succeed(&mut self, before: Option<&Process>, now: &Process) {
-        if before.is_some_and(|before| before.id != now.id || before.exe != now.exe) {
+    fn succeed(&mut self, before: Option<Arc<Process>>, now: &Process) {
+        let Some(before) = before else { return };
+        if before.id != now.id || before.exe != now.exe {
             self.correlator.process_ended(now.id.tgid);
+        }
+        if before.resource != now.resource {
+            self.leaving.push(before);
         }
     }
 
@@ -186,6 +193,11 @@ impl Pipeline {
 
     /// Takes a record.
     pub fn record(&mut self, record: &Record<'_>) {
+        if let Record::Chunk(header, _) = record {
+            for before in self.leaving.drain(..) {
+                self.processes.succeeded(before, header.time_ns);
+            }
+        }
         self.connections.record(record, &mut self.events);
         self.correlate();
     }
@@ -251,7 +263,7 @@ impl Pipeline {
                 self.changed.extend(self.processes.exclude_backend(finished.tgid));
                 continue;
             } else {
-                let process = match self.processes.known(finished.tgid) {
+                let process = match self.processes.at(finished.tgid, last_moved(&finished)) {
                     Some(process) => Arc::clone(process),
                     // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
                     None => self.processes.identify(finished.tgid),
@@ -271,6 +283,12 @@ impl Pipeline {
             self.spans.push((resource, span::build(finished, self.clock, process, route, &self.wording)));
         }
     }
+}
+
+/// When the last byte of an exchange was seen: whoever had the process's id then moved it.
+fn last_moved(finished: &Finished) -> Nanos {
+    let request = finished.exchange.request.last.time;
+    finished.exchange.response.map_or(request, |response| response.last.time.max(request))
 }
 
 /// Whom to look at again and when, the earliest first.

@@ -13,7 +13,7 @@ use super::Failure;
 use super::reload::Follow;
 use crate::config::Targets;
 use crate::conn::Nanos;
-use crate::discover::{Decision, Process, Processes};
+use crate::discover::{Decision, Process, Processes, Starts};
 use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
@@ -88,11 +88,14 @@ impl Live {
             twice: u32::from(features.puts_programs_aside()),
         };
         let ports = targets.ports.each().collect();
-        let (probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;
+        let (mut probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;
         drop(types);
         probes.processes.set(std::process::id(), ProcessState::Excluded);
         let clock = Clock::sample();
-        let processes = Processes::new(targets.clone(), host);
+        let mut processes = Processes::new(targets.clone(), host);
+        if let Some(starts) = probes.starts.take() {
+            processes = processes.with_starts(Starts::new(move |tgid| starts.of(tgid)));
+        }
         let seed = clock.unix(Clock::monotonic()) ^ u64::from(std::process::id()).rotate_left(40);
         let pipeline = Pipeline::new(processes, targets.ports.clone(), clock, seed, Arc::clone(&counters));
         Ok(Self {

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::processes::ProcessStates;
 use super::ring::Ring;
+use super::starts::ProcessStarts;
 use crate::kernel::{HookFamily, KernelTypes, Tracepoint, synthetic};
 use crate::telemetry::{Counters, Lost, ProgramState};
 
@@ -89,6 +90,8 @@ pub struct Probes {
     pub attached: Vec<Attached>,
     /// What the agent decided about each process.
     pub processes: ProcessStates,
+    /// How processes began. Taken by whoever asks first.
+    pub starts: Option<ProcessStarts>,
     counters: PerCpuArray<MapData, u64>,
     /// An array of programs is emptied when its last descriptor is closed.
     _next_message: Option<ProgramArray<MapData>>,
@@ -147,6 +150,7 @@ impl Probes {
         let ring = Ring::new(take_map(&mut programs, "RING")?)?;
         let processes =
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
+        let starts = Some(ProcessStarts::new(take_map(&mut programs, "STARTS")?)?);
         let counters =
             PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(wrap("map COUNTERS"))?;
         #[cfg(feature = "log")]
@@ -154,6 +158,7 @@ impl Probes {
         let mut probes = Self {
             attached: Vec::new(),
             processes,
+            starts,
             counters,
             _next_message: None,
             #[cfg(feature = "log")]
@@ -340,6 +345,11 @@ fn wanted(family: HookFamily, twice: bool) -> Vec<(&'static str, Place, Option<&
             "process_fork",
             At(Tracepoint::SchedProcessFork),
             Some("a forked process that ends before it is looked at is not known"),
+        ),
+        (
+            "process_program",
+            At(Tracepoint::SchedProcessExec),
+            Some("a process that ends before it is looked at has no name"),
         ),
     ];
     const MISSED: &str = "calls are not seen while another task was put aside in the middle of one";

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use opentelemetry_semantic_conventions::{attribute as key, metric, resource};
+use opentelemetry_semantic_conventions::{attribute as key, metric};
 use procfs::process::Process;
 
 use super::{Counters, Delivery, Lost, Signal};
@@ -73,13 +73,14 @@ impl Own {
     pub fn new(host: &Host, counters: Arc<Counters>, now: u64) -> Self {
         let started = Process::myself().and_then(|process| process.stat()).map_or(0, |stat| stat.starttime);
         let exe = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
-        let version = [(resource::SERVICE_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
         let described = Described {
             id: ProcessId { tgid: std::process::id(), started },
             service_name: "sonde",
-            declared: &version,
+            service_version: Some(env!("CARGO_PKG_VERSION")),
+            declared: &[],
             exe: &exe,
             executable_name: exe.rsplit('/').next().unwrap_or_default(),
+            owner: "",
             runtime: None,
             runtime_version: None,
             container_id: None,
