@@ -361,9 +361,11 @@ impl<T: Tap> Reader<T> {
     fn count_losses(&mut self) {
         let Live { probes, counters, .. } = &self.live;
         probes.read_counters(counters);
-        let losses = KERNEL_LOSSES.map(|why| counters.lost(why));
-        if std::mem::replace(&mut self.losses, losses) != losses {
+        let losses =
+            Losses { until: Clock::monotonic(), totals: KERNEL_LOSSES.map(|why| counters.lost(why)) };
+        if std::mem::replace(&mut self.losses, losses).totals != losses.totals {
             self.tap.losses(&losses);
+            self.live.pipeline.lost(losses.until);
         }
     }
 
