@@ -60,18 +60,37 @@ impl Pipeline {
         seed: u64,
         counters: Arc<Counters>,
     ) -> Self {
+        let config = CorrelatorConfig { seed, ..CorrelatorConfig::default() };
+        Self::with(processes, ports, clock, (Limits::default(), config, None), counters)
+    }
+
+    /// An empty one for the records of a capture, which are in order and stamped by the calendar.
+    #[must_use]
+    pub fn of_capture(perspective: Perspective, seed: u64, counters: Arc<Counters>) -> Self {
+        let nobody = Processes::under("/nonexistent", 0, Targets::default(), Host::default());
+        // The spans of another perspective are others.
+        let seed = seed ^ (perspective as u64) << 62;
+        let config = CorrelatorConfig { seed, processes: false, ..CorrelatorConfig::default() };
+        let of_ends = (Limits::in_order(), config, Some(Views::new(perspective)));
+        Self::with(nobody, PortSet::default(), Clock::with_offset(0), of_ends, counters)
+    }
+
+    fn with(
+        processes: Processes,
+        ports: PortSet,
+        clock: Clock,
+        (limits, config, views): (Limits, CorrelatorConfig, Option<Views>),
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             processes,
             ports,
-            connections: Connections::new(Limits::default(), Arc::clone(&counters)),
-            correlator: Correlator::new(
-                CorrelatorConfig { seed, ..CorrelatorConfig::default() },
-                Arc::clone(&counters),
-            ),
+            connections: Connections::new(limits, Arc::clone(&counters)),
+            correlator: Correlator::new(config, Arc::clone(&counters)),
             routes: Routes::default(),
             wording: Arc::default(),
             clock,
-            views: None,
+            views,
             leaving: Vec::new(),
             counters,
             rechecks: Rechecks::default(),
@@ -82,23 +101,6 @@ impl Pipeline {
         }
     }
 
-    /// An empty one for the records of a capture, which are in order and stamped by the calendar.
-    #[must_use]
-    pub fn of_capture(perspective: Perspective, seed: u64, counters: Arc<Counters>) -> Self {
-        let nobody = Processes::under("/nonexistent", 0, Targets::default(), Host::default());
-        // The spans of another perspective are others.
-        let seed = seed ^ (perspective as u64) << 62;
-        let config = CorrelatorConfig { seed, processes: false, ..CorrelatorConfig::default() };
-        let pipeline =
-            Self::new(nobody, PortSet::default(), Clock::with_offset(0), seed, Arc::clone(&counters));
-        Self {
-            connections: Connections::new(Limits::in_order(), Arc::clone(&counters)),
-            correlator: Correlator::new(config, counters),
-            views: Some(Views::new(perspective)),
-            ..pipeline
-        }
-    }
-
     /// Follows a policy from here on: what has begun keeps what was decided of it, what was learned stays.
     pub fn set_policy(&mut self, policy: Policy) {
         let Policy { sampler, capture, routes, wording } = policy;
@@ -106,6 +108,13 @@ impl Pipeline {
         self.correlator.set_sampler(sampler);
         self.routes.set_rules(routes);
         self.wording = Arc::new(wording);
+    }
+
+    /// Observes other processes and connections from here on. Returns the processes for which that changes something, and the
+    /// ids of those that nothing is known of.
+    pub fn set_targets(&mut self, targets: Targets) -> (Vec<Arc<Process>>, Vec<u32>) {
+        self.ports = targets.ports.clone();
+        (self.processes.set_targets(targets), self.processes.strangers())
     }
 
     /// Reads a record of the ring; `None` where it is none, which is counted.

@@ -84,6 +84,12 @@ impl Process {
     }
 }
 
+/// Whether a process still runs.
+#[must_use]
+pub fn is_alive(id: ProcessId) -> bool {
+    ProcFs::new("/proc").stat(id.tgid).is_some_and(|stat| stat.started == id.started)
+}
+
 /// The processes of this node, as far as they were asked for.
 #[derive(Debug)]
 pub struct Processes {
@@ -253,6 +259,33 @@ impl Processes {
         }
         known.process = Arc::new(Process { scheduling, ..Process::clone(&known.process) });
         Some(Arc::clone(&known.process))
+    }
+
+    /// Decides anew, by other targets. Returns the processes for which that changes something.
+    pub fn set_targets(&mut self, targets: Targets) -> Vec<Arc<Process>> {
+        self.targets = targets;
+        let mut changed = Vec::new();
+        for (tgid, known) in self.known.iter_mut().filter(|(_, known)| !known.adopted) {
+            let process = &known.process;
+            let decision = match process.decision {
+                Decision::Excluded(Exclusion::Sonde) => continue,
+                Decision::Excluded(Exclusion::Backend) if self.targets.is_everything() => continue,
+                _ => {
+                    targets::decide(&self.targets, *tgid, process.program(), process.resource.service_name())
+                }
+            };
+            if decision != process.decision {
+                known.process = Arc::new(Process { decision, ..Process::clone(process) });
+                changed.push(Arc::clone(&known.process));
+            }
+        }
+        changed
+    }
+
+    /// The ids of the processes there are of which nothing is known.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<u32> {
+        self.proc.pids().into_iter().filter(|pid| *pid != self.own && !self.known.contains_key(pid)).collect()
     }
 
     /// Stops observing a process that turns out to be a backend which Sonde exports to: its answers to Sonde would be

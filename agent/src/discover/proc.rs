@@ -58,6 +58,12 @@ impl ProcFs {
         self.root.join(pid.to_string()).join(name)
     }
 
+    /// All processes now; none where the folder cannot be read.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
         parse_stat(&read_bounded(&self.path(pid, "stat"), 4096).ok()?)
     }

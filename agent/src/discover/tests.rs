@@ -460,3 +460,12 @@ fn real_python_programs() {
     let process = processes.identify(looping.0.id());
     assert_eq!(process.scheduling, Scheduling::Moving, "{process:?}");
 }
+
+#[test]
+fn a_process_lives_as_long_as_its_id_means_it() {
+    let own = ProcFs::new("/proc").stat(std::process::id()).unwrap();
+    let id = |started| ProcessId { tgid: std::process::id(), started };
+    assert!(is_alive(id(own.started)));
+    assert!(!is_alive(id(own.started + 1)));
+    assert!(!is_alive(ProcessId { tgid: u32::MAX, started: 1 }));
+}

@@ -241,6 +241,14 @@ impl Probes {
         Ok(())
     }
 
+    /// Selects connections by these ports from here on, where [`Selection::by_port`] was set at loading.
+    ///
+    /// # Errors
+    /// Where the kernel does not take them.
+    pub fn select_ports(&mut self, ports: &[u16]) -> Result<(), ProbeError> {
+        select_ports(&mut self.programs, ports)
+    }
+
     /// Passes on what the programs have logged.
     #[cfg(feature = "log")]
     pub fn pass_on_log(&mut self) {
@@ -382,8 +390,11 @@ fn select_ports(programs: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
     for port in ports {
         *words.entry(u32::from(port >> 6)).or_default() |= 1 << (port & 63);
     }
-    for (index, word) in words {
-        map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+    for index in 0..map.len() {
+        let word = words.get(&index).copied().unwrap_or(0);
+        if map.get(&index, 0).map_err(wrap("map PORTS"))? != word {
+            map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+        }
     }
     Ok(())
 }
