@@ -333,8 +333,9 @@ impl Processes {
     }
 
     fn read(&self, tgid: u32, stat: &Stat, began: Option<&Began>) -> Process {
-        let Self { proc, host, targets, own, .. } = self;
-        let Facts { exe, comm, args, declared, cgroup, owner, ppid, at } = Facts::of(proc, tgid, stat, began);
+        let Self { proc, host, targets, own, starts, .. } = self;
+        let Facts { exe, comm, args, declared, cgroup, owner, ppid, at } =
+            Facts::of(proc, tgid, stat, began, starts);
         let program = if exe.is_empty() { comm.as_str() } else { exe.as_str() };
         let (runtime, go_module) = runtime::detect(proc, tgid, at, program);
         let scheduling = runtime::scheduling(proc, tgid, program, &runtime, &args);

@@ -208,6 +208,7 @@ fn a_process_that_is_gone_is_what_the_kernel_side_tells() {
             start(12, 5, 30_000_000, "", &[]),
             start(13, 12, 40_000_000, "", &[]),
             start(14, 99, 40_000_000, "", &[]),
+            start(15, 9, 40_000_000, "/usr/bin/wget", &["wget"]),
         ],
     );
     let curl = processes.identify(9);
@@ -219,6 +220,13 @@ fn a_process_that_is_gone_is_what_the_kernel_side_tells() {
     let python = processes.identify(10);
     assert_eq!((python.id.started, python.resource.service_name()), (77, "shop.web"));
     assert_eq!(python.runtime.language, Language::Python);
+
+    let wget = processes.identify(15);
+    assert_eq!(
+        (wget.resource.service_name(), wget.container_id.as_deref()),
+        ("wget", Some(id)),
+        "its parent is gone too"
+    );
 
     let job = processes.identify(11);
     assert_eq!(
