@@ -33,14 +33,26 @@ impl Collector {
     /// When it does not start.
     #[must_use]
     pub fn start(folder: &Path) -> Self {
-        let (grpc, http, file) = (free_port(), free_port(), folder.join("received.jsonl"));
+        Self::on(folder, (free_port(), free_port()), None)
+    }
+
+    /// Starts it on these ports, with a certificate and its key where it should speak TLS.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn on(folder: &Path, (grpc, http): (u16, u16), tls: Option<(&Path, &Path)>) -> Self {
+        let file = folder.join("received.jsonl");
+        let tls = tls.map_or_else(String::new, |(certificate, key)| {
+            format!(", tls: {{ cert_file: '{}', key_file: '{}' }}", certificate.display(), key.display())
+        });
         let config = folder.join("collector.yaml");
         let text = format!(
             "receivers:
   otlp:
     protocols:
-      grpc: {{ endpoint: '127.0.0.1:{grpc}' }}
-      http: {{ endpoint: '127.0.0.1:{http}' }}
+      grpc: {{ endpoint: '127.0.0.1:{grpc}'{tls} }}
+      http: {{ endpoint: '127.0.0.1:{http}'{tls} }}
 exporters:
   file: {{ path: '{}' }}
   debug: {{}}

@@ -279,6 +279,32 @@ fn what_was_known_stays_until_the_id_means_another() {
 }
 
 #[test]
+fn a_forked_process_that_ends_while_it_is_read_is_what_its_parent_was() {
+    let tree = Tree::new();
+    tree.put(7, &Fake { comm: "shop", exe: "/srv/shop", started: 1, ..Fake::default() });
+    tree.put(8, &Fake { comm: "half", exe: "/srv/half", started: 3, ..Fake::default() });
+    let targets = Targets { exes: vec!["/srv/*".parse().unwrap()], ..Targets::default() };
+    let mut processes = Processes::under(tree.root(), 1, targets, host());
+    processes.identify(7);
+    processes.forked(8, 7, 30_000_000);
+    // Its control group is read after its executable, and comes when that is gone.
+    let child = std::thread::scope(|scope| {
+        scope.spawn(tree.ends_when_read(8, "cgroup"));
+        processes.identify_forked(8)
+    });
+    assert_eq!((child.program(), child.decision), ("/srv/shop", Decision::Observed));
+
+    // The same where its fork was not told in a record.
+    let mut processes = told(&tree, &[start(9, 7, 30_000_000, "", &[])]);
+    tree.put(9, &Fake { comm: "half", exe: "/srv/half", started: 3, ..Fake::default() });
+    let child = std::thread::scope(|scope| {
+        scope.spawn(tree.ends_when_read(9, "cgroup"));
+        processes.identify(9)
+    });
+    assert_eq!(child.program(), "/srv/shop");
+}
+
+#[test]
 fn bounded() {
     let tree = Tree::new();
     let mut processes = processes(&tree);
