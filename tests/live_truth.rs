@@ -147,19 +147,22 @@ fn durations_against_the_clients() {
     let _gate = gate::enter();
     let setting = Setting::default();
     let service = servers::hyper(&setting);
-    let servers = [
-        servers::nginx_proxy(&service.url(), true, &setting),
-        servers::gunicorn("--worker-class gthread --workers 1 --threads 16", &setting),
-        servers::uvicorn(&setting),
-        servers::node("http", &setting),
-        servers::java(16, "url", &setting),
-        servers::go(&setting),
-        servers::hyper(&setting),
+    let proxied = service.url();
+    // One after another: together they would be busy with each other.
+    let servers: [&dyn Fn() -> Server; 7] = [
+        &|| servers::nginx_proxy(&proxied, true, &setting),
+        &|| servers::gunicorn("--worker-class gthread --workers 1 --threads 16", &setting),
+        &|| servers::uvicorn(&setting),
+        &|| servers::node("http", &setting),
+        &|| servers::java(16, "url", &setting),
+        &|| servers::go(&setting),
+        &|| servers::hyper(&setting),
     ];
     for hooks in gate::hook_families() {
-        for (concurrency, count) in [(1, 60), (16, 640)] {
-            let mut rows = Vec::new();
-            for server in &servers {
+        let (mut alone, mut crowd) = (Vec::new(), Vec::new());
+        for server in servers {
+            let server = server();
+            for (rows, concurrency, count) in [(&mut alone, 1, 60), (&mut crowd, 16, 640)] {
                 let agent = Run::ports(&[server.port]).hooks(&hooks).start();
                 let plan: Vec<Planned> =
                     (0..count).map(|_| Planned::get(format!("/sleep/20/{}", fresh("d")))).collect();
@@ -169,8 +172,9 @@ fn durations_against_the_clients() {
                 assert_eq!(row.count(), count, "{}\nsonde said: {}", server.process.name, finished.log);
                 rows.push(row);
             }
-            durations::print(&format!("durations, {concurrency} at a time ({hooks})"), &rows);
         }
+        durations::print(&format!("durations, one at a time ({hooks})"), &alone);
+        durations::print(&format!("durations, sixteen at a time ({hooks})"), &crowd);
     }
 }
 

@@ -21,7 +21,6 @@ use crate::access::{Access, Kernel, Typed, Walked, bounded, probe};
 use crate::conn::{Reached, Socket};
 use crate::maps::{CONNS, RING, count, offset};
 use crate::processes::{self, Verdict};
-use crate::twice::Turn;
 
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
@@ -30,42 +29,32 @@ const TCP_FIN_WAIT1: i32 = 4;
 const TCP_CLOSE: i32 = 7;
 const TCP_LAST_ACK: i32 = 9;
 
-/// `inet_sock_set_state(const struct sock *sk, int oldstate, int newstate)` beside the `lengths` family.
+/// `inet_sock_set_state(const struct sock *sk, int oldstate, int newstate)` where sockets are typed.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[inline(always)]
 pub fn set_state_typed(ctx: BtfTracePointContext) -> i32 {
-    let sock = ctx.arg(0);
-    if !Turn::First.is_state_done(sock) {
-        let _ = set_state::<Typed>(sock, ctx.arg(2));
-    }
+    let _ = set_state::<Typed>(ctx.arg(0), ctx.arg(2));
     0
 }
 
-/// [`set_state_typed`] once more ([`crate::twice`]).
-#[btf_tracepoint(function = "inet_sock_set_state")]
-#[inline(always)]
-pub fn set_state_typed_missed(ctx: BtfTracePointContext) -> i32 {
-    let sock = ctx.arg(0);
-    if !Turn::Second.is_state_done(sock) {
-        let _ = set_state::<Typed>(sock, ctx.arg(2));
-    }
-    0
-}
-
-/// The same beside the `syscalls` family.
+/// The same where they are not.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[inline(always)]
 pub fn set_state_walked(ctx: BtfTracePointContext) -> i32 {
-    let sock: Kernel = ctx.arg(0);
-    let new_state = ctx.arg(2);
+    walk_state(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// A socket, found by its address, changes its state. To be told twice of one change is no harm.
+#[inline(always)]
+pub fn walk_state(sock: Kernel, old_state: i32, new_state: i32) {
     let _ = set_state::<Walked>(sock, new_state);
     // A process that still reads or writes a closed socket makes its state anew, which must not become that of the next
     // socket at this address. The end that calls connect begins with a state of its own.
-    let accepted = new_state == TCP_ESTABLISHED && ctx.arg::<i32>(1) == TCP_SYN_RECV;
+    let accepted = new_state == TCP_ESTABLISHED && old_state == TCP_SYN_RECV;
     if (new_state == TCP_CLOSE || accepted) && CONNS.remove(&(sock as u64)).is_ok() {
         count(KernelCounter::StatesEnded);
     }
-    0
 }
 
 #[inline(always)]

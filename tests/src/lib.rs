@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod apps;
+pub mod backends;
 pub mod calls;
 pub mod captures;
 pub mod chain;
@@ -11,11 +12,13 @@ pub mod compare;
 pub mod durations;
 pub mod frames;
 pub mod gate;
+pub mod groups;
 pub mod metrics;
 pub mod namespaces;
 pub mod processes;
 pub mod raw;
 pub mod recording;
+pub mod resources;
 pub mod servers;
 pub mod sink;
 pub mod spans;

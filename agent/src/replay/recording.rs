@@ -117,16 +117,16 @@ pub enum Frame<'a> {
     Losses(Losses),
 }
 
-/// How a recording ended.
+/// How a recording or a capture ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Not yet.
     Open,
     /// As it was closed.
     Complete,
-    /// Cut off behind the last whole frame; what stands before is good.
+    /// Cut off behind the last whole frame or packet; what stands before is good.
     Truncated {
-        /// Where the last whole frame ends, in bytes from the start of the file.
+        /// Where the one begins that is not whole, in bytes from the start of the (uncompressed) file.
         offset: u64,
     },
 }
