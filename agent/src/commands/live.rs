@@ -33,7 +33,7 @@ const PRIORITY: i32 = -15;
 
 /// Records that are read before the pipeline is ticked and the outputs are served. A full ring holds ten times as many: their
 /// spans, made in one go, would be the most memory that the agent ever takes.
-const BATCH: usize = 1024;
+const BATCH: usize = 512;
 
 /// A record can be stamped this long before it is in the ring.
 const IN_FLIGHT: Nanos = 1_000_000;
