@@ -2,77 +2,54 @@
 //! counted, nothing else.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Duration;
 
+use sonde_tests::backends::Collector;
 use sonde_tests::calls::{fresh, mixed};
 use sonde_tests::clients::Client;
-use sonde_tests::processes::Process;
-use sonde_tests::raw::{Connection, listen};
+use sonde_tests::processes::free_port;
+use sonde_tests::raw::Connection;
 use sonde_tests::servers::{self, Setting};
 use sonde_tests::sink::{Fault, Sink};
-use sonde_tests::{Run, Span, gate, spans};
+use sonde_tests::{Run, Span, gate, metrics, spans};
 
 const PROTOCOLS: [&str; 3] = ["grpc", "http/protobuf", "http/json"];
-
-/// Ports that nobody listens on for the moment.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| listen());
-    held.map(|(_, port)| port)
-}
-
-/// The Collector, one file for each of its OTLP ports.
-fn collector(folder: &std::path::Path, [grpc, http]: [u16; 2]) -> Process {
-    let config = folder.join("collector.yaml");
-    let file = folder.join("received.jsonl");
-    let text = format!(
-        "receivers:
-  otlp:
-    protocols:
-      grpc: {{ endpoint: '127.0.0.1:{grpc}' }}
-      http: {{ endpoint: '127.0.0.1:{http}' }}
-exporters:
-  file: {{ path: '{}' }}
-  debug: {{}}
-service:
-  telemetry: {{ metrics: {{ level: none }} }}
-  pipelines:
-    traces: {{ receivers: [otlp], exporters: [file, debug] }}
-",
-        file.display()
-    );
-    std::fs::write(&config, text).expect("configuration");
-    let mut command = Command::new(gate::collector());
-    let mut collector = Process::start("otelcol", command.arg(format!("--config=file:{}", config.display())));
-    collector.wait_port(grpc);
-    collector.wait_port(http);
-    collector
-}
 
 #[test]
 #[ignore = "live: needs root, BPF, a built sonde and a Collector"]
 fn a_collector_gets_what_the_json_output_has() {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
+    // Every protocol with every compression, and with each way to tell metrics.
+    let ways = [
+        ("none", "cumulative", "explicit_bucket_histogram"),
+        ("gzip", "delta", "base2_exponential_bucket_histogram"),
+        ("zstd", "cumulative", "base2_exponential_bucket_histogram"),
+    ];
     for protocol in PROTOCOLS {
-        for compression in ["none", "gzip", "zstd"] {
-            let what = format!("{protocol}, {compression}");
+        for (compression, temporality, aggregation) in ways {
+            let what = format!("{protocol}, {compression}, {temporality}, {aggregation}");
             let folder = tempfile::TempDir::new().expect("folder");
-            let ports @ [grpc, http] = free_ports();
-            let collector = collector(folder.path(), ports);
-            let port = if protocol == "grpc" { grpc } else { http };
+            let collector = Collector::start(folder.path());
+            let port = if protocol == "grpc" { collector.grpc } else { collector.http };
             let agent = Run::ports(&[server.port])
                 .arg("--output")
                 .arg("otlp")
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
                 .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
                 .env("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
+                .env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", temporality)
+                .env("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", aggregation)
+                // So that there are several collections, the one at the end apart.
+                .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+                .env("SONDE_METRICS_SPAN_METRICS", "true")
                 .start();
             drop(Client::Go.run(&server.url(), 8, &mixed(300)));
             let finished = agent.finish();
             // It writes what it has before it ends.
-            let (_, log) = collector.terminate();
-            let mut received = spans::read(&folder.path().join("received.jsonl"));
+            let Collector { process, file, .. } = collector;
+            let (_, log) = process.terminate();
+            let mut received = spans::read(&file);
             let mut written = finished.spans;
             received.sort();
             written.sort();
@@ -81,7 +58,20 @@ fn a_collector_gets_what_the_json_output_has() {
             for (received, written) in received.iter().zip(&written) {
                 assert_eq!(received, written, "{what}");
             }
-            println!("{what}: the Collector wrote the same {} spans", received.len());
+            let (got, told) = (metrics::items(&metrics::requests(&file)), metrics::items(&finished.metrics));
+            let kind = if aggregation.starts_with("base2") { "exponential" } else { "histogram" };
+            for kind in [kind, "sum temporality 2 false", " true"] {
+                assert!(told.iter().any(|item| item.metric.contains(kind)), "{what}: no {kind}");
+            }
+            assert_eq!(got.len(), told.len(), "{what}: {}\nThe Collector: {log}", finished.log);
+            for (got, told) in got.iter().zip(&told) {
+                assert_eq!(got, told, "{what}");
+            }
+            println!(
+                "{what}: the Collector wrote the same {} spans and {} data points",
+                received.len(),
+                got.len()
+            );
         }
     }
 }
@@ -109,7 +99,7 @@ fn a_backend_that_does_wrong_costs_what_is_counted() {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
     for protocol in PROTOCOLS {
-        let [port] = free_ports();
+        let port = free_port();
         let mut agent = Run::ports(&[server.port])
             .arg("--output")
             .arg("otlp")
@@ -181,7 +171,7 @@ fn a_dead_backend_costs_the_oldest_and_no_memory() {
     let _gate = gate::enter();
     let server = servers::hyper(&Setting::default());
     for protocol in PROTOCOLS {
-        let [port] = free_ports();
+        let port = free_port();
         let agent = Run::ports(&[server.port])
             .arg("--output")
             .arg("otlp")

@@ -7,25 +7,14 @@ use std::time::{Duration, Instant};
 
 use sonde_tests::calls::mixed;
 use sonde_tests::clients::Client;
-use sonde_tests::metrics::{self, Point, Series};
+use sonde_tests::metrics::{self, Counts, Point, Series, buckets, of_calls};
 use sonde_tests::processes::free_port;
 use sonde_tests::servers::{self, Setting};
 use sonde_tests::sink::Sink;
-use sonde_tests::{Call, Kind, Run, Span, gate};
+use sonde_tests::{Kind, Run, gate};
 
 const SERVER: &str = "http.server.request.duration";
 const CLIENT: &str = "http.client.request.duration";
-
-/// Requests by method and status.
-type Counts = BTreeMap<(String, String), u64>;
-
-fn of_calls(calls: &[Call]) -> Counts {
-    let mut counts = Counts::new();
-    for call in calls {
-        *counts.entry((call.method.clone(), call.status.to_string())).or_default() += 1;
-    }
-    counts
-}
 
 fn of_totals(totals: &BTreeMap<Series, Point>, metric: &str) -> Counts {
     let mut counts = Counts::new();
@@ -56,16 +45,6 @@ fn get(port: u16, path: &str) -> (String, String) {
     stream.read_to_string(&mut text).expect("an answer");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     (head.to_owned(), body.to_owned())
-}
-
-/// The buckets that the durations of spans belong into.
-fn buckets(spans: &[Span], kind: Kind, bounds: &[f64]) -> Vec<u64> {
-    let mut buckets = vec![0; bounds.len() + 1];
-    for span in spans.iter().filter(|span| span.kind == kind) {
-        let at = bounds.partition_point(|bound| ((bound * 1e9).round() as u64) < span.duration());
-        buckets[at] += 1;
-    }
-    buckets
 }
 
 /// OTLP, JSON lines and a scrape, with either temporality: all say what the client's log says, to the request.

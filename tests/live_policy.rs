@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use rustix::process::Signal;
+use sonde_tests::backends::wait;
 use sonde_tests::raw::{self, Connection};
 use sonde_tests::sink::Sink;
 use sonde_tests::{Kind, Run, Span, gate};
@@ -258,6 +259,65 @@ fn routes_and_excluded_paths_before_and_after_sighup() {
     assert!(templates.clone().all(|span| span.name == format!("GET {}", span.attribute("http.route"))));
     assert!(of(&finished.spans, Kind::Client).iter().all(|span| span.name == "GET"));
     assert!(finished.log.contains("privacy.excluded: there is no such key"), "{}", finished.log);
+}
+
+/// Other targets of any kind from SIGHUP on, for connections that are open already as well.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn other_targets_after_sighup() {
+    let _gate = gate::enter();
+    let folder = tempfile::TempDir::new().expect("folder");
+    let file = folder.path().join("sonde.yaml");
+    let (one, two) = (serve(), serve());
+    let own = std::process::id();
+    let rounds: [(String, &[u16]); 6] = [
+        (format!("{{ports: [{one}]}}"), &[one]),
+        (format!("{{ports: [{two}]}}"), &[two]),
+        (format!("{{pids: [{own}]}}"), &[one, two]),
+        ("{exes: [no-such-program]}".to_owned(), &[]),
+        ("{}".to_owned(), &[one, two]),
+        (format!("{{ports: [{one}], services: [no-such-*]}}"), &[one]),
+    ];
+    for hooks in gate::hook_families() {
+        let write = |targets: &str| write(&file, &format!("targets: {targets}\n"));
+        let mut agent = Run::bare("run").hooks(&hooks).arg("--config").arg(write(&rounds[0].0)).start();
+        let mut old = [one, two].map(Connection::to);
+        let mut expected = BTreeSet::new();
+        for (round, (targets, observed)) in rounds.iter().enumerate() {
+            if round > 0 {
+                write(targets);
+                agent.process.signal(Signal::HUP);
+                agent.process.wait_line("read ");
+            }
+            for (port, old) in [one, two].into_iter().zip(&mut old) {
+                let mut fresh = Connection::to(port);
+                for n in 0..10 {
+                    let path = format!("/{round}/{port}/{n}");
+                    (if n % 2 == 0 { &mut fresh } else { &mut *old }).exchange("GET", &path, "", b"");
+                    if observed.contains(&port) {
+                        expected.insert((Kind::Server, path.clone()));
+                        expected.insert((Kind::Client, path));
+                    }
+                }
+            }
+            // Records that are still on their way would not be wanted any more.
+            wait("the spans", || {
+                agent.spans().iter().filter(|span| span.pid() == own).count() >= expected.len()
+            });
+        }
+        drop(old);
+        let finished = agent.finish();
+        let spans: Vec<_> = finished
+            .spans
+            .iter()
+            .filter(|span| span.pid() == own)
+            .map(|span| (span.kind, span.path().to_owned()))
+            .collect();
+        assert_eq!(spans.len(), expected.len(), "{hooks}: each once: {}", finished.log);
+        assert_eq!(BTreeSet::from_iter(spans), expected, "{hooks}: {}", finished.log);
+        assert!(!finished.log.contains("next start"), "{hooks}: {}", finished.log);
+        println!("{hooks}: {} spans of {} rounds", expected.len(), rounds.len());
+    }
 }
 
 #[test]

@@ -62,7 +62,8 @@ pub mod flags {
     pub const NEW_PROCESS: u16 = 1;
     /// `position`, `first_local` and `first_peer` are valid (a TCP socket whose fields this kernel shows, or a unix socket).
     pub const POSITION: u16 = 2;
-    /// A unix socket whose counting began after the connection did: positions are relative to the first chunk seen.
+    /// The connection is older than the first chunk: positions are relative to it. Captures alone say so: of TCP the kernel knows the
+    /// position, and of a unix socket nobody knows that it is older.
     pub const LATE: u16 = 4;
     /// More records of the same call follow, which move the bytes right behind this chunk's.
     pub const CONTINUES: u16 = 8;

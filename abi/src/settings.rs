@@ -13,6 +13,16 @@ pub struct Offsets {
     pub task_tgid: u32,
     /// `task_struct.pid`
     pub task_pid: u32,
+    /// `task_struct.real_parent`
+    pub task_real_parent: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
+    /// `mm_struct.arg_start`
+    pub mm_arg_start: u32,
+    /// `mm_struct.arg_end`
+    pub mm_arg_end: u32,
+    /// `linux_binprm.interp`
+    pub binprm_interp: u32,
     /// `files_struct.fdt`
     pub files_fdt: u32,
     /// `fdtable.fd`
@@ -91,6 +101,11 @@ impl Offsets {
         task_files: ABSENT,
         task_tgid: ABSENT,
         task_pid: ABSENT,
+        task_real_parent: ABSENT,
+        task_mm: ABSENT,
+        mm_arg_start: ABSENT,
+        mm_arg_end: ABSENT,
+        binprm_interp: ABSENT,
         files_fdt: ABSENT,
         fdt_fd: ABSENT,
         fdt_max_fds: ABSENT,

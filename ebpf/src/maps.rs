@@ -5,7 +5,8 @@ use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf, 
 use aya_ebpf::macros::btf_map;
 use sonde_abi::limits::{CONNECTIONS, RING_BYTES};
 use sonde_abi::settings::{KernelCounter, Offsets, Selection};
-use sonde_abi::{ConnState, ProcessState};
+use sonde_abi::start::PLACES;
+use sonde_abi::{ConnState, ProcessState, Start};
 
 use crate::messages::Cursor;
 
@@ -29,6 +30,10 @@ pub static DONE: Array<[u8; PAGE], 1024> = Array::new();
 /// Sockets from the first copy of the program of states to the second, by a hash of their address.
 #[btf_map]
 pub static STATE_DONE: Array<u64, 1024> = Array::new();
+
+/// How processes began, by [`Start::place`].
+#[btf_map]
+pub static STARTS: Array<Start, { PLACES as usize }> = Array::new();
 
 /// Bitmap of ports that select connections.
 #[btf_map]
@@ -93,7 +98,7 @@ pub mod offsets {
         };
     }
     accessors! {
-        task_files task_tgid task_pid files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
+        task_files task_tgid task_pid task_real_parent task_mm mm_arg_start mm_arg_end binprm_interp files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
         sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num inet_sport skc_dport skc_daddr skc_rcv_saddr
         skc_v6_daddr skc_v6_rcv_saddr tcp_bytes_acked tcp_bytes_received tcp_snd_una tcp_write_seq tcp_rcv_nxt
         tcp_copied_seq tcp_mstamp unix_peer unix_addr unix_addr_len unix_addr_name

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod apps;
+pub mod backends;
 pub mod calls;
 pub mod captures;
 pub mod chain;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use sonde_abi::settings::Selection;
 use sonde_abi::{ProcessState, Record};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Failure;
+use super::reload::Follow;
 use crate::config::Targets;
 use crate::conn::Nanos;
-use crate::discover::{Decision, Process, Processes};
+use crate::discover::{Decision, Process, Processes, Starts};
 use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
@@ -69,24 +70,32 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Loads what the kernel will run.
-    pub(super) fn load(kernel: Kernel, targets: &Targets, counters: Arc<Counters>) -> Result<Self, Failure> {
+    /// Loads what the kernel will run. Where targets may change later, of whatever kind, programs are loaded for every kind.
+    pub(super) fn load(
+        kernel: Kernel,
+        targets: &Targets,
+        may_change: bool,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Failure> {
         let Kernel { features, types, family } = kernel;
         let host = Host::read();
         let host_name = host.name.clone();
         let selection = Selection {
-            by_port: u32::from(!targets.ports.is_empty()),
-            by_process: u32::from(targets.is_everything() || targets.selects_processes()),
+            by_port: u32::from(may_change || !targets.ports.is_empty()),
+            by_process: u32::from(may_change || targets.is_everything() || targets.selects_processes()),
             own_tgid: std::process::id(),
             pid_max: features.pid_max,
             twice: u32::from(features.puts_programs_aside()),
         };
-        let ports = targets.ports.ranges().iter().flat_map(|&(low, high)| low..=high).collect();
-        let (probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;
+        let ports = targets.ports.each().collect();
+        let (mut probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;
         drop(types);
         probes.processes.set(std::process::id(), ProcessState::Excluded);
         let clock = Clock::sample();
-        let processes = Processes::new(targets.clone(), host);
+        let mut processes = Processes::new(targets.clone(), host);
+        if let Some(starts) = probes.starts.take() {
+            processes = processes.with_starts(Starts::new(move |tgid| starts.of(tgid)));
+        }
         let seed = clock.unix(Clock::monotonic()) ^ u64::from(std::process::id()).rotate_left(40);
         let pipeline = Pipeline::new(processes, targets.ports.clone(), clock, seed, Arc::clone(&counters));
         Ok(Self {
@@ -111,7 +120,7 @@ impl Live {
     pub(super) fn run<T: Tap + 'static>(
         self,
         tap: T,
-        mut reload: impl FnMut(&mut dyn FnMut(Policy)),
+        mut reload: impl FnMut(&mut dyn FnMut(Follow)),
     ) -> Result<T, Failure> {
         let system = |what| move |source| Failure::System { what, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -121,12 +130,14 @@ impl Live {
         let ending = Arc::new(AtomicBool::new(false));
         let (hooks, counters) = (self.family.name(), Arc::clone(&self.counters));
         let (attached, when_attached) = mpsc::sync_channel(1);
-        let (policies, to_follow) = mpsc::sync_channel(0);
+        let (follow, to_follow) = mpsc::sync_channel(0);
+        let (done, when_done) = mpsc::sync_channel(0);
         let reader = Reader {
             live: self,
             tap,
             ending: Arc::clone(&ending),
-            policies: to_follow,
+            to_follow,
+            done,
             next_housekeeping: 0,
             losses: Losses::default(),
         };
@@ -146,8 +157,10 @@ impl Live {
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         while runtime.block_on(signals.next()) == Signal::Reload {
-            // Returns when the reader has taken it, which is there until the end is asked for.
-            reload(&mut |policy| drop(policies.send(policy)));
+            // Returns when the reader follows, which is there until the end is asked for.
+            reload(&mut |what| {
+                let _ = follow.send(what).is_ok_and(|()| when_done.recv().is_ok());
+            });
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         ending.store(true, Ordering::Relaxed);
@@ -233,7 +246,9 @@ struct Reader<T> {
     live: Live,
     tap: T,
     ending: Arc<AtomicBool>,
-    policies: mpsc::Receiver<Policy>,
+    to_follow: mpsc::Receiver<Follow>,
+    /// Something is followed from here on.
+    done: mpsc::SyncSender<()>,
     next_housekeeping: Nanos,
     losses: Losses,
 }
@@ -259,8 +274,11 @@ impl<T: Tap> Reader<T> {
         let _ = attached.send(Ok(()));
         loop {
             let ending = self.ending.load(Ordering::Relaxed);
-            for policy in self.policies.try_iter() {
+            if let Ok(Follow { policy, targets }) = self.to_follow.try_recv() {
                 self.live.pipeline.set_policy(policy);
+                targets.into_iter().for_each(|targets| self.observe(targets));
+                // Nobody waits where the end came in between.
+                let _ = self.done.send(());
             }
             if !ending {
                 self.live.ring.wait(wait);
@@ -276,6 +294,23 @@ impl<T: Tap> Reader<T> {
         self.live.pipeline.finish();
         self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
         self.tap
+    }
+
+    /// Observes others from here on.
+    fn observe(&mut self, targets: Targets) {
+        let Live { pipeline, probes, .. } = &mut self.live;
+        if let Err(why) = probes.select_ports(&targets.ports.each().collect::<Vec<_>>()) {
+            error!("the ports to observe stay as they were: {why}");
+        }
+        let (changed, strangers) = pipeline.set_targets(targets);
+        for process in changed {
+            decide(probes, &process);
+            self.tap.process(&process);
+        }
+        // What was decided of them was forgotten: they are looked at again when they say something.
+        for tgid in strangers {
+            probes.processes.set(tgid, ProcessState::Unknown);
+        }
     }
 
     /// Takes what waits in the ring, a batch at most.

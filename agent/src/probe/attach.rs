@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::processes::ProcessStates;
 use super::ring::Ring;
+use super::starts::ProcessStarts;
 use crate::kernel::{HookFamily, KernelTypes, Tracepoint, synthetic};
 use crate::telemetry::{Counters, Lost, ProgramState};
 
@@ -89,6 +90,8 @@ pub struct Probes {
     pub attached: Vec<Attached>,
     /// What the agent decided about each process.
     pub processes: ProcessStates,
+    /// How processes began. Taken by whoever asks first.
+    pub starts: Option<ProcessStarts>,
     counters: PerCpuArray<MapData, u64>,
     /// An array of programs is emptied when its last descriptor is closed.
     _next_message: Option<ProgramArray<MapData>>,
@@ -147,6 +150,7 @@ impl Probes {
         let ring = Ring::new(take_map(&mut programs, "RING")?)?;
         let processes =
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
+        let starts = Some(ProcessStarts::new(take_map(&mut programs, "STARTS")?)?);
         let counters =
             PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(wrap("map COUNTERS"))?;
         #[cfg(feature = "log")]
@@ -154,6 +158,7 @@ impl Probes {
         let mut probes = Self {
             attached: Vec::new(),
             processes,
+            starts,
             counters,
             _next_message: None,
             #[cfg(feature = "log")]
@@ -234,6 +239,14 @@ impl Probes {
         }
         self.attached.push(Attached { program, place, without, failure });
         Ok(())
+    }
+
+    /// Selects connections by these ports from here on, where [`Selection::by_port`] was set at loading.
+    ///
+    /// # Errors
+    /// Where the kernel does not take them.
+    pub fn select_ports(&mut self, ports: &[u16]) -> Result<(), ProbeError> {
+        select_ports(&mut self.programs, ports)
     }
 
     /// Passes on what the programs have logged.
@@ -333,6 +346,11 @@ fn wanted(family: HookFamily, twice: bool) -> Vec<(&'static str, Place, Option<&
             At(Tracepoint::SchedProcessFork),
             Some("a forked process that ends before it is looked at is not known"),
         ),
+        (
+            "process_program",
+            At(Tracepoint::SchedProcessExec),
+            Some("a process that ends before it is looked at has no name"),
+        ),
     ];
     const MISSED: &str = "calls are not seen while another task was put aside in the middle of one";
     match family {
@@ -372,8 +390,11 @@ fn select_ports(programs: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
     for port in ports {
         *words.entry(u32::from(port >> 6)).or_default() |= 1 << (port & 63);
     }
-    for (index, word) in words {
-        map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+    for index in 0..map.len() {
+        let word = words.get(&index).copied().unwrap_or(0);
+        if map.get(&index, 0).map_err(wrap("map PORTS"))? != word {
+            map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+        }
     }
     Ok(())
 }

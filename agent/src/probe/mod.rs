@@ -8,8 +8,10 @@ mod mapping;
 mod memory;
 mod processes;
 mod ring;
+mod starts;
 
 pub use attach::{Attached, Place, ProbeError, Probes, Settings};
 pub use memory::release as release_memory;
 pub use processes::ProcessStates;
 pub use ring::Ring;
+pub use starts::ProcessStarts;

@@ -248,7 +248,8 @@ impl Http1 {
                 open.requested = true;
                 open.exchange.request.last = last;
                 let id = open.exchange.opening.id;
-                context.events.push(Event::Milestone { id, what: Milestone::Requested, stamp: last });
+                let what = Milestone::Requested { body_size: None };
+                context.events.push(Event::Milestone { id, what, stamp: last });
             }
         }
     }
@@ -274,7 +275,8 @@ impl Http1 {
             exchange.request.body_size = body_size;
             if !std::mem::replace(&mut open.requested, true) {
                 let id = exchange.opening.id;
-                context.events.push(Event::Milestone { id, what: Milestone::Requested, stamp: last });
+                let what = Milestone::Requested { body_size };
+                context.events.push(Event::Milestone { id, what, stamp: last });
             }
         } else if let Some(response) = &mut exchange.response {
             response.last = last;

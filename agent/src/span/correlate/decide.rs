@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::doubt::PutOff;
-use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent};
+use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent, sizes};
 use crate::conn::{Nanos, Role};
 use crate::proto::{ExchangeId, Quality};
 use crate::span::context::TraceContext;
@@ -29,6 +29,14 @@ impl Correlator {
             }
             self.join_queue.pop_front();
             self.stop_joining(id, out);
+        }
+        while let Some(&(deadline, id)) = self.size_queue.front() {
+            let awaited = self.nodes.find(id).is_some_and(|node| node.awaits_sizes);
+            if awaited && deadline > self.now {
+                break;
+            }
+            self.size_queue.pop_front();
+            self.stop_awaiting(id, out);
         }
         while let Some(&(deadline, id)) = self.settle_queue.front() {
             if deadline > self.now {
@@ -65,7 +73,9 @@ impl Correlator {
     /// Keeps the waiting within their bounds.
     pub(super) fn relieve(&mut self, out: &mut Vec<Finished>) {
         while self.waiting > self.config.max_waiting || self.waiting_bytes > self.config.max_waiting_bytes {
-            if let Some((_, id)) = self.parent_queue.pop_front() {
+            if let Some((_, id)) = self.size_queue.pop_front() {
+                self.stop_awaiting(id, out);
+            } else if let Some((_, id)) = self.parent_queue.pop_front() {
                 if self.nodes.find(id).is_some_and(|node| node.link == Link::Open) {
                     self.counters.lose(Lost::WaitingFull, 1);
                     self.decide(id, true, out);
@@ -104,6 +114,7 @@ impl Correlator {
     pub(super) fn stop_joining(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
         self.stand_alone(id);
         self.unfile(id);
+        self.await_sizes(Some(id), out);
         self.settle(id, out);
     }
 
@@ -150,6 +161,7 @@ impl Correlator {
         } else if self.nodes.find(server).is_some_and(|there| there.link == Link::Open) {
             self.link(server, Link::Under { node: client, span, same_process: false }, false);
         }
+        self.share_sizes(client, server);
         self.nodes.release(server);
     }
 
@@ -282,7 +294,7 @@ impl Correlator {
         let mut current = Some(id);
         while let Some(id) = current {
             if let Some(node) = self.nodes.find_mut(id) {
-                let ready = node.linked && node.end.is_some() && !node.emitted;
+                let ready = node.linked && node.end.is_some() && !node.emitted && !node.awaits_sizes;
                 if node.trace.is_some() && !node.below.is_empty() {
                     // Before this one may be forgotten.
                     for below in std::mem::take(&mut node.below) {
@@ -343,7 +355,8 @@ impl Correlator {
 
     fn emit(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
         let Some(node) = self.nodes.find_mut(id) else { return };
-        let (Some(exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
+        let (Some(mut exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
+        sizes::fill(&mut exchange, node.sizes());
         node.emitted = true;
         self.waiting = self.waiting.saturating_sub(1);
         self.waiting_bytes = self.waiting_bytes.saturating_sub(node.weight);
