@@ -336,9 +336,11 @@ impl<T: Tap> Reader<T> {
         // A full batch leaves records in the ring: what is known is known up to the last one taken.
         let reached = if taken < BATCH { before } else { newest };
         let watermark = reached.saturating_sub(IN_FLIGHT);
-        // A loss goes with records, of other calls or of the same one.
+        // A loss goes with records, of other calls or of the same one. Where records are missing, parents are chosen with more
+        // care: so that is known before the tick decides.
         if taken > 0 {
-            self.count_losses();
+            self.live.probes.read_losses(&self.live.counters);
+            self.tell_losses();
         }
         self.live.pipeline.tick(watermark);
         self.tap.ticked(watermark, &mut self.live.pipeline);
@@ -348,12 +350,14 @@ impl<T: Tap> Reader<T> {
         taken
     }
 
-    /// Takes over what the kernel side counts, before a tick decides anything: where records are missing, parents are
-    /// chosen with more care.
+    /// Takes over all that the kernel side counts.
     fn count_losses(&mut self) {
-        let Live { probes, counters, .. } = &self.live;
-        probes.read_counters(counters);
-        let losses = KERNEL_LOSSES.map(|why| counters.lost(why));
+        self.live.probes.read_counters(&self.live.counters);
+        self.tell_losses();
+    }
+
+    fn tell_losses(&mut self) {
+        let losses = KERNEL_LOSSES.map(|why| self.live.counters.lost(why));
         if std::mem::replace(&mut self.losses, losses) != losses {
             self.tap.losses(&losses);
         }

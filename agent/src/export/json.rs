@@ -133,16 +133,17 @@ fn span(out: &mut Vec<u8>, span: &Span) {
 }
 
 fn attribute(out: &mut Vec<u8>, key: &str, value: Value<'_>) {
-    out.extend_from_slice(b"{\"key\":");
-    text(out, key);
+    out.extend_from_slice(b"{\"key\":\"");
+    escaped(out, key);
     match value {
+        // Twenty times a span: as few pieces as can be.
         Value::Str(value) => {
-            out.extend_from_slice(b",\"value\":{\"stringValue\":");
-            text(out, value);
-            out.extend_from_slice(b"}}");
+            out.extend_from_slice(b"\",\"value\":{\"stringValue\":\"");
+            escaped(out, value);
+            out.extend_from_slice(b"\"}}");
         }
         Value::Int(value) => {
-            out.extend_from_slice(b",\"value\":{\"intValue\":\"");
+            out.extend_from_slice(b"\",\"value\":{\"intValue\":\"");
             if value < 0 {
                 out.push(b'-');
             }
@@ -150,16 +151,16 @@ fn attribute(out: &mut Vec<u8>, key: &str, value: Value<'_>) {
             out.extend_from_slice(b"\"}}");
         }
         Value::Double(value) => {
-            out.extend_from_slice(b",\"value\":{\"doubleValue\":");
+            out.extend_from_slice(b"\",\"value\":{\"doubleValue\":");
             double(out, value);
             out.extend_from_slice(b"}}");
         }
         Value::Bool(value) => {
-            out.extend_from_slice(b",\"value\":{\"boolValue\":");
+            out.extend_from_slice(b"\",\"value\":{\"boolValue\":");
             out.extend_from_slice(if value { b"true}}".as_slice() } else { b"false}}" });
         }
         Value::StrArray(values) => {
-            out.extend_from_slice(b",\"value\":{\"arrayValue\":{\"values\":[");
+            out.extend_from_slice(b"\",\"value\":{\"arrayValue\":{\"values\":[");
             separated(out, values, |out, value| {
                 out.extend_from_slice(b"{\"stringValue\":");
                 text(out, value);

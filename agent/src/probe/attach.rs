@@ -257,12 +257,20 @@ impl Probes {
         }
     }
 
-    /// Takes over what the kernel side counted.
+    /// Takes over of what the kernel side counted what parents are chosen by: two of eleven numbers, each a system call.
+    pub fn read_losses(&self, counters: &Counters) {
+        for (index, lost) in
+            [(KernelCounter::RingFull, Lost::RingFull), (KernelCounter::StateFull, Lost::KernelStateFull)]
+        {
+            counters.set_lost(lost, self.counter(index));
+        }
+    }
+
+    /// Takes over all that the kernel side counted.
     pub fn read_counters(&self, counters: &Counters) {
+        self.read_losses(counters);
         for (index, lost) in [
-            (KernelCounter::RingFull, Lost::RingFull),
             (KernelCounter::UserFault, Lost::UserFault),
-            (KernelCounter::StateFull, Lost::KernelStateFull),
             (KernelCounter::HeadTooLong, Lost::HeadTooLong),
             (KernelCounter::NoBuffer, Lost::NoBuffer),
             (KernelCounter::FarBuffer, Lost::FarBuffer),
