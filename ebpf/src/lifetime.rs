@@ -13,11 +13,12 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::limits::UNIX_PATH;
+use sonde_abi::record::life_flags;
 use sonde_abi::settings::{ABSENT, KernelCounter};
 use sonde_abi::{ConnState, LifeEvent, LifeHeader, RecordKind, Role};
 
 use crate::access::{Access, Kernel, Typed, Walked, bounded, probe};
-use crate::conn::Socket;
+use crate::conn::{Reached, Socket};
 use crate::maps::{CONNS, RING, count, offset};
 use crate::processes::{self, Verdict};
 
@@ -100,7 +101,9 @@ fn tell<A: Access>(sock: Kernel, event: LifeEvent) -> Option<()> {
     let error = unsafe { A::load::<u32>(sock, offset!(sk_err)) } as u16;
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let header = LifeHeader { event: event as u8, error, time_ns, ..life(sock, state) };
+    let Reached { written, read, all } = Socket { sock }.reached::<A>(state);
+    let flags = if all { life_flags::READ_ALL } else { 0 };
+    let header = LifeHeader { event: event as u8, error, flags, time_ns, written, read, ..life(sock, state) };
     output(&header, LifeHeader::LEN as u64)
 }
 
@@ -127,12 +130,15 @@ pub fn forked(child: u32, parent: u32) -> Option<()> {
         event: LifeEvent::Forked as u8,
         error: 0,
         length: 0,
+        flags: 0,
         time_ns,
         sock: 0,
         first_local: 0,
         first_peer: parent,
         tgid: child,
         tid: child,
+        written: 0,
+        read: 0,
     };
     output(&header, LifeHeader::LEN as u64)
 }
@@ -177,7 +183,7 @@ fn named<A: Access>(sock: Kernel, state: &ConnState) -> Option<()> {
             return None;
         }
         let header =
-            LifeHeader { event: LifeEvent::UnixName as u8, length: length as u32, ..life(sock, state) };
+            LifeHeader { event: LifeEvent::UnixName as u8, length: length as u16, ..life(sock, state) };
         record.cast::<LifeHeader>().write(header);
         bpf_ringbuf_submit(record.cast(), u64::from(BPF_RB_NO_WAKEUP));
     }
@@ -202,12 +208,15 @@ fn life(sock: Kernel, state: &ConnState) -> LifeHeader {
         event: 0,
         error: 0,
         length: 0,
+        flags: 0,
         time_ns: 0,
         sock: sock as u64,
         first_local: state.first_local,
         first_peer: state.first_peer,
         tgid: 0,
         tid: 0,
+        written: 0,
+        read: 0,
     }
 }
 
