@@ -7,8 +7,8 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use super::correlate::Finished;
 use super::{
-    Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanStatus,
-    Value, Wording, http,
+    Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanName,
+    SpanStatus, Value, Wording, http,
 };
 use crate::conn::Role;
 use crate::proto::{Call, Exchange, Failure, Quality};
@@ -20,6 +20,9 @@ mod tests;
 pub const QUALITY: &str = "sonde.quality";
 /// What the parent rests on, where it is a guess.
 pub const CONFIDENCE: &str = "sonde.parent.confidence";
+
+/// Room for a value that has to be put together: an address in nearly all cases.
+const SCRATCH: usize = 48;
 
 /// Makes the span of an exchange of `process`.
 #[must_use]
@@ -35,21 +38,17 @@ pub fn build(
     let Call::Http1(call) = &exchange.call;
     let (method, status_error) = (http::name(call), http::error(call, kind));
     let name = match &route {
-        Some(route) => Cow::Owned([method, " ", route].concat()),
-        None => Cow::Borrowed(method),
+        Some(route) => SpanName::Routed { method, route: Arc::clone(route) },
+        None => SpanName::Plain(Cow::Borrowed(method)),
     };
     let error = exchange.failure.map(|failure| Cow::Borrowed(error_type(failure))).or(status_error);
     let status = if error.is_some() { SpanStatus::Error(Cow::Borrowed("")) } else { SpanStatus::Unset };
-    let mut attributes = Attributes { wording: Some(Arc::clone(wording)), ..Attributes::default() };
+    let mut attributes = Attributes { wording: Some(Arc::clone(wording)), route, ..Attributes::default() };
     let mut add = |key, value: Option<Cow<'static, str>>| {
         if let Some(value) = value {
             attributes.more.push(Attribute { key: Cow::Borrowed(key), value: AttributeValue::Str(value) });
         }
     };
-    if let Some(route) = route {
-        let key = if kind == SpanKind::Server { key::HTTP_ROUTE } else { key::URL_TEMPLATE };
-        add(key, Some(Cow::Owned(route.as_ref().to_owned())));
-    }
     add(key::ERROR_TYPE, error);
     add(QUALITY, exchange.quality.map(|quality| Cow::Borrowed(quality_name(quality))));
     add(CONFIDENCE, confidence.map(Cow::Borrowed));
@@ -75,7 +74,21 @@ pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
 /// Shows the attributes that an exchange tells.
 pub(super) fn describe(exchange: &Exchange, wording: &Wording, show: &mut dyn FnMut(&str, Value<'_>)) {
     let Call::Http1(call) = &exchange.call;
-    http::describe(call, exchange, kind(exchange), wording, &mut Shown { to: show, scratch: String::new() });
+    http::describe(
+        call,
+        exchange,
+        kind(exchange),
+        wording,
+        &mut Shown { to: show, scratch: String::with_capacity(SCRATCH) },
+    );
+}
+
+/// The attribute that an exchange's route is told as.
+pub(super) const fn route_key(exchange: &Exchange) -> &'static str {
+    match exchange.opening.role {
+        Role::Server => key::HTTP_ROUTE,
+        Role::Client => key::URL_TEMPLATE,
+    }
 }
 
 pub(super) const fn kind(exchange: &Exchange) -> SpanKind {
