@@ -2,8 +2,10 @@
 //! counted, nothing else.
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use sonde_tests::backends::Collector;
 use sonde_tests::calls::{fresh, mixed};
 use sonde_tests::clients::Client;
@@ -138,8 +140,10 @@ fn a_backend_that_does_wrong_costs_what_is_counted() {
         first.wait_through();
         let first = first.stop();
 
-        // Down in the middle, and back with another process behind the name.
+        // Down in the middle for several times as long as a batch may take where there is no room, and back with another
+        // process behind the name.
         call(100);
+        thread::sleep(Duration::from_secs(3));
         let second = Sink::on(port, []);
         call(50);
         // The end is bounded in time by OTEL_BSP_EXPORT_TIMEOUT: it is not what is shown here.
@@ -193,5 +197,104 @@ fn a_dead_backend_costs_the_oldest_and_no_memory() {
         assert_eq!((exported, lost), (0, finished.spans.len()), "{protocol}: {}", finished.log);
         // Fragments and pages that were touched late; what is lost would be thousands of spans of a KiB and more.
         assert!(grown < 3 << 20, "{protocol}: {grown} bytes");
+    }
+}
+
+/// A backend that answers after ten seconds, each time: it gets what fits into the batches under way and the queue.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn a_slow_backend_costs_what_is_counted_and_no_memory() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    // Over HTTP it is the same whatever the encoding.
+    for protocol in ["grpc", "http/protobuf"] {
+        let port = free_port();
+        let sink = Sink::on(port, [(); 64].map(|()| Fault::Late(Duration::from_secs(10))));
+        let agent = Run::ports(&[server.port])
+            .arg("--output")
+            .arg("otlp")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_EXPORTER_OTLP_TIMEOUT", "30000")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+            .env("OTEL_BSP_MAX_QUEUE_SIZE", "200")
+            .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64")
+            .start();
+        drop(Client::Go.run(&server.url(), 4, &mixed(1_000)));
+        let before = agent.process.resident();
+        drop(Client::Go.run(&server.url(), 4, &mixed(2_000)));
+        let grown = agent.process.resident().saturating_sub(before);
+        let finished = agent.finish();
+        let taken = sink.stop().spans;
+        let (exported, lost) = accounted(&finished.log);
+        println!("{protocol}: {exported} exported, {lost} lost; {grown} bytes more after twice as many");
+        assert!(finished.spans.len() > 1_000, "{protocol}: {}", finished.log);
+        assert_eq!(ids(&taken).len(), taken.len(), "{protocol}: nothing is taken twice");
+        assert!(ids(&taken).is_subset(&ids(&finished.spans)), "{protocol}");
+        assert_eq!(exported, taken.len(), "{protocol}: {}", finished.log);
+        assert_eq!(exported + lost, finished.spans.len(), "{protocol}: {}", finished.log);
+        assert!(lost > 0 && exported >= 200, "{protocol}: {}", finished.log);
+        assert!(grown < 3 << 20, "{protocol}: {grown} bytes");
+    }
+}
+
+/// A certificate that has expired is said, and what is waiting arrives once the backend has a good one.
+#[test]
+#[ignore = "live: needs root, BPF, a built sonde and a Collector"]
+fn an_expired_certificate_is_said_and_survived() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    let folder = tempfile::TempDir::new().expect("folder");
+    let path = |name: &str| folder.path().join(name);
+    let issuer = {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
+    };
+    std::fs::write(path("ca.pem"), issuer.pem()).expect("file");
+    for (name, year) in [("expired", 2001), ("good", 3001)] {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        params.not_after = date_time_ymd(year, 2, 3);
+        let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+        std::fs::write(path(&format!("{name}.pem")), certificate.pem()).expect("file");
+        std::fs::write(path(&format!("{name}.key")), key.serialize_pem()).expect("file");
+    }
+    for protocol in PROTOCOLS {
+        let ports @ (grpc, http) = (free_port(), free_port());
+        let port = if protocol == "grpc" { grpc } else { http };
+        let with = |name: &str| {
+            let (certificate, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+            Collector::on(folder.path(), ports, Some((&certificate, &key)))
+        };
+        drop(std::fs::remove_file(path("received.jsonl")));
+        let expired = with("expired");
+        let mut agent = Run::ports(&[server.port])
+            .arg("--output")
+            .arg("otlp")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("https://127.0.0.1:{port}"))
+            .env("OTEL_EXPORTER_OTLP_CERTIFICATE", path("ca.pem").to_str().expect("text"))
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+            .start();
+        drop(Client::Go.run(&server.url(), 4, &mixed(100)));
+        agent.process.wait_line("cannot send spans");
+        drop(expired.process.terminate());
+        assert_eq!(spans::read(&path("received.jsonl")), [], "{protocol}");
+        let good = with("good");
+        agent.process.wait_line("takes spans again");
+        drop(Client::Go.run(&server.url(), 4, &mixed(50)));
+        let finished = agent.finish();
+        drop(good.process.terminate());
+        let is_said = |line: &str| line.contains("cannot send spans") && line.contains("expired");
+        assert!(finished.log.lines().any(is_said), "{protocol}: {}", finished.log);
+        let mut received = spans::read(&path("received.jsonl"));
+        let mut written = finished.spans;
+        received.sort();
+        written.sort();
+        assert_eq!(written.len(), 300, "{protocol}: {}", finished.log);
+        assert!(received == written, "{protocol}: {} of 300 received: {}", received.len(), finished.log);
+        assert_eq!(accounted(&finished.log), (300, 0), "{protocol}: {}", finished.log);
+        println!("{protocol}: 300 spans, of which 200 waited for a good certificate");
     }
 }

@@ -157,14 +157,11 @@ pub struct Selection {
     pub own_tgid: u32,
     /// Largest process id plus one (`/proc/sys/kernel/pid_max`): bytes in the `PROCESSES` map.
     pub pid_max: u32,
-    /// 1: the programs of calls stand twice at their tracepoints, since this kernel skips a program while a task is put aside
-    /// inside it.
-    pub twice: u32,
 }
 
 impl Selection {
     /// Everything is sent.
-    pub const ALL: Self = Self { by_port: 0, by_process: 1, own_tgid: 0, pid_max: 4_194_304, twice: 0 };
+    pub const ALL: Self = Self { by_port: 0, by_process: 1, own_tgid: 0, pid_max: 4_194_304 };
 }
 
 /// Counters that the kernel side keeps per processor, by index.
@@ -192,11 +189,12 @@ pub enum KernelCounter {
     StatesMade = 8,
     /// States removed from it since their socket was closed.
     StatesEnded = 9,
-    /// Calls that the second copy of a program saw since the first was skipped.
-    Mended = 10,
 }
 
 impl KernelCounter {
-    /// How many counters there are.
-    pub const COUNT: u32 = 11;
+    /// Room for the counters of a processor: whole cache lines, which no other processor writes.
+    pub const SLOTS: usize = 16;
 }
+
+const _: () =
+    assert!((KernelCounter::StatesEnded as usize) < KernelCounter::SLOTS, "the last counter has room");

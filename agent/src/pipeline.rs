@@ -211,6 +211,11 @@ impl Pipeline {
         self.record(record);
     }
 
+    /// The kernel side was found to have lost more, when that was counted at `until`. Before the tick that is to know of it.
+    pub fn lost(&mut self, until: Nanos) {
+        self.correlator.lost(until);
+    }
+
     /// Every record stamped before `now` has been taken. Decides what has waited long enough.
     pub fn tick(&mut self, now: Nanos) {
         self.connections.tick(now, &mut self.events);

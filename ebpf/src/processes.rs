@@ -84,11 +84,13 @@ fn forked(child: Kernel) -> Option<()> {
     // SAFETY: as above.
     let state = unsafe { maps::process(parent)?.read_volatile() };
     // Where ports select, any process may have a connection that counts.
-    if state == maps::UNKNOWN || (state == ProcessState::Excluded as u8 && !maps::by_port()) {
+    let sent = state != maps::UNKNOWN && (state != ProcessState::Excluded as u8 || maps::by_port());
+    // Written in any case: the agent may have decided about a process with this id after it was gone.
+    // SAFETY: as above; the child does not run yet.
+    unsafe { maps::process(child)?.write_volatile(if sent { FORKED } else { maps::UNKNOWN }) };
+    if !sent {
         return None;
     }
-    // SAFETY: as above; the child does not run yet.
-    unsafe { maps::process(child)?.write_volatile(FORKED) };
     lifetime::forked(child, parent)
 }
 

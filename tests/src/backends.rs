@@ -33,14 +33,26 @@ impl Collector {
     /// When it does not start.
     #[must_use]
     pub fn start(folder: &Path) -> Self {
-        let (grpc, http, file) = (free_port(), free_port(), folder.join("received.jsonl"));
+        Self::on(folder, (free_port(), free_port()), None)
+    }
+
+    /// Starts it on these ports, with a certificate and its key where it should speak TLS.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn on(folder: &Path, (grpc, http): (u16, u16), tls: Option<(&Path, &Path)>) -> Self {
+        let file = folder.join("received.jsonl");
+        let tls = tls.map_or_else(String::new, |(certificate, key)| {
+            format!(", tls: {{ cert_file: '{}', key_file: '{}' }}", certificate.display(), key.display())
+        });
         let config = folder.join("collector.yaml");
         let text = format!(
             "receivers:
   otlp:
     protocols:
-      grpc: {{ endpoint: '127.0.0.1:{grpc}' }}
-      http: {{ endpoint: '127.0.0.1:{http}' }}
+      grpc: {{ endpoint: '127.0.0.1:{grpc}'{tls} }}
+      http: {{ endpoint: '127.0.0.1:{http}'{tls} }}
 exporters:
   file: {{ path: '{}' }}
   debug: {{}}
@@ -91,7 +103,7 @@ impl Prometheus {
         let port = free_port();
         let config = folder.join("prometheus.yaml");
         let text = format!(
-            "global: {{ scrape_interval: 250ms }}
+            "global: {{ scrape_interval: 1s }}
 scrape_configs:
   - job_name: sonde
     honor_labels: true
@@ -250,12 +262,21 @@ pub fn ask(port: u16, path: &str) -> (u16, String) {
 ///
 /// # Panics
 /// When it does not come about.
-pub fn wait(what: &str, mut there: impl FnMut() -> bool) {
+pub fn wait(what: &str, there: impl FnMut() -> bool) {
+    assert!(comes(there), "waited in vain for {what}");
+}
+
+/// The same for those who can say what came instead.
+#[must_use]
+pub fn comes(mut there: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !there() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        if Instant::now() > deadline {
+            return false;
+        }
         thread::sleep(Duration::from_millis(50));
     }
+    true
 }
 
 fn sample(one: &Value) -> Sample {

@@ -233,6 +233,50 @@ fn texts(attributes: &[KeyValue]) -> Vec<String> {
     texts
 }
 
+/// A histogram of either kind: upper bounds of its buckets, but for the last one that has none, and what is in each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    /// In seconds or bytes, rising.
+    pub upper: Vec<f64>,
+    /// How many.
+    pub counts: Vec<u64>,
+}
+
+/// The last point of the one series that a metric has.
+///
+/// # Panics
+/// Where it has several, or none.
+#[must_use]
+pub fn distribution(requests: &[ExportMetricsServiceRequest], metric: &str) -> Distribution {
+    let resources = requests.iter().flat_map(|request| &request.resource_metrics);
+    let all = resources.flat_map(|resource| &resource.scope_metrics).flat_map(|scope| &scope.metrics);
+    let mut last = Distribution::default();
+    for metric in all.filter(|one| one.name == metric) {
+        last = match &metric.data {
+            Some(Data::Histogram(it)) => {
+                let [point] = &it.data_points[..] else { panic!("{metric:?}") };
+                Distribution { upper: point.explicit_bounds.clone(), counts: point.bucket_counts.clone() }
+            }
+            Some(Data::ExponentialHistogram(it)) => {
+                let [point] = &it.data_points[..] else { panic!("{metric:?}") };
+                let buckets = point.positive.clone().unwrap_or_default();
+                // Bucket i holds what is above base^i, up to and with base^(i + 1).
+                let base = 2_f64.powf(0.5_f64.powi(point.scale));
+                let bounds =
+                    (0..=buckets.bucket_counts.len() as i32).map(|at| base.powi(buckets.offset + at));
+                let below = point.zero_count;
+                Distribution {
+                    upper: bounds.collect(),
+                    counts: [below].into_iter().chain(buckets.bucket_counts).chain([0]).collect(),
+                }
+            }
+            other => panic!("{other:?}"),
+        };
+    }
+    assert!(!last.counts.is_empty(), "no {metric}");
+    last
+}
+
 /// What was counted in all, by series: deltas added up, else the last point of each; with the exemplars of all points.
 #[must_use]
 pub fn totals(points: &[(Series, Point)]) -> BTreeMap<Series, Point> {

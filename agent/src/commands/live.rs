@@ -18,7 +18,7 @@ use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::probe::{ProbeError, Probes, Ring, Settings};
+use crate::probe::{ProbeError, Probes, Ring, Settings, may_have_perf_events};
 use crate::replay::{KERNEL_LOSSES, Losses};
 use crate::telemetry::{Counters, Lost};
 
@@ -77,7 +77,7 @@ impl Live {
         may_change: bool,
         counters: Arc<Counters>,
     ) -> Result<Self, Failure> {
-        let Kernel { features, types, family } = kernel;
+        let Kernel { features, types, family, perf_events } = kernel;
         let host = Host::read();
         let host_name = host.name.clone();
         let selection = Selection {
@@ -85,10 +85,9 @@ impl Live {
             by_process: u32::from(may_change || targets.is_everything() || targets.selects_processes()),
             own_tgid: std::process::id(),
             pid_max: features.pid_max,
-            twice: u32::from(features.puts_programs_aside()),
         };
         let ports = targets.ports.each().collect();
-        let (mut probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;
+        let (mut probes, ring) = Probes::load(&types, &Settings { family, perf_events, selection, ports })?;
         drop(types);
         probes.processes.set(std::process::id(), ProcessState::Excluded);
         let clock = Clock::sample();
@@ -188,6 +187,7 @@ pub(super) struct Kernel {
     features: Features,
     types: KernelTypes,
     family: HookFamily,
+    perf_events: bool,
 }
 
 impl Kernel {
@@ -201,10 +201,18 @@ impl Kernel {
         for (family, why) in &chosen.passed_over {
             info!("not using the better hooks {family}: {why}");
         }
+        // Asked of the types, which are taken out below.
+        let mut perf_events = features.wants_perf_events();
+        if perf_events && let Err(why) = may_have_perf_events() {
+            warn!(
+                "calls may go unseen: this kernel skips programs other than perf events', which are refused: {why}"
+            );
+            perf_events = false;
+        }
         let types = std::mem::replace(&mut features.types, Err(String::new())).map_err(|why| {
             Failure::System { what: "the kernel's types", source: std::io::Error::other(why) }
         })?;
-        Ok(Self { features, types, family: chosen.family })
+        Ok(Self { features, types, family: chosen.family, perf_events })
     }
 }
 
@@ -336,12 +344,8 @@ impl<T: Tap> Reader<T> {
         // A full batch leaves records in the ring: what is known is known up to the last one taken.
         let reached = if taken < BATCH { before } else { newest };
         let watermark = reached.saturating_sub(IN_FLIGHT);
-        // A loss goes with records, of other calls or of the same one. Where records are missing, parents are chosen with more
-        // care: so that is known before the tick decides.
-        if taken > 0 {
-            self.live.probes.read_losses(&self.live.counters);
-            self.tell_losses();
-        }
+        // Where records are missing, parents are chosen with more care: so that is known before the tick decides.
+        self.count_losses();
         self.live.pipeline.tick(watermark);
         self.tap.ticked(watermark, &mut self.live.pipeline);
         if before >= self.next_housekeeping {
@@ -352,14 +356,13 @@ impl<T: Tap> Reader<T> {
 
     /// Takes over all that the kernel side counts.
     fn count_losses(&mut self) {
-        self.live.probes.read_counters(&self.live.counters);
-        self.tell_losses();
-    }
-
-    fn tell_losses(&mut self) {
-        let losses = KERNEL_LOSSES.map(|why| self.live.counters.lost(why));
-        if std::mem::replace(&mut self.losses, losses) != losses {
+        let Live { probes, counters, .. } = &self.live;
+        probes.read_counters(counters);
+        let losses =
+            Losses { until: Clock::monotonic(), totals: KERNEL_LOSSES.map(|why| counters.lost(why)) };
+        if std::mem::replace(&mut self.losses, losses).totals != losses.totals {
             self.tap.losses(&losses);
+            self.live.pipeline.lost(losses.until);
         }
     }
 
@@ -375,7 +378,6 @@ impl<T: Tap> Reader<T> {
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
         self.ask_programs();
-        self.count_losses();
         let Live { pipeline, probes, clock, .. } = &mut self.live;
         for process in pipeline.recheck(now) {
             decide(probes, &process);

@@ -123,9 +123,10 @@ impl Replay<'_> {
                 Frame::Process(process) => pipeline.adopt(*process),
                 Frame::Clock(clock) => pipeline.set_clock(clock),
                 Frame::Losses(losses) => {
-                    for (why, total) in KERNEL_LOSSES.into_iter().zip(losses) {
+                    for (why, total) in KERNEL_LOSSES.into_iter().zip(losses.totals) {
                         self.counters.set_lost(why, total);
                     }
+                    pipeline.lost(losses.until);
                 }
                 Frame::Tick(watermark) => {
                     pipeline.tick(watermark);

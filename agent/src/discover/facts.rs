@@ -1,10 +1,13 @@
 //! What there is to know of a process before anything is made of it.
 
-use super::began::Began;
+use super::began::{Began, Starts};
 use super::container::container_id;
 use super::proc::{ProcFs, Stat};
 use super::service::{Declared, unit};
 use super::targets::{file_name, is_infrastructure};
+
+/// How far above a process that is gone another is looked for that is not.
+const ANCESTORS: u8 = 4;
 
 /// Facts of one process. Empty texts stand for what is not known.
 #[derive(Debug, Default)]
@@ -23,7 +26,7 @@ pub(super) struct Facts {
 impl Facts {
     /// Reads them from `/proc`; where the process is gone, as it stands there until its parent takes note, or altogether, the
     /// rest is how it began, and what its parent is: it inherits environment, working directory, group and owner.
-    pub(super) fn of(proc: &ProcFs, pid: u32, stat: &Stat, began: Option<&Began>) -> Self {
+    pub(super) fn of(proc: &ProcFs, pid: u32, stat: &Stat, began: Option<&Began>, starts: &Starts) -> Self {
         let mut facts = Self {
             exe: proc.exe(pid).unwrap_or_default(),
             comm: stat.comm.clone(),
@@ -36,13 +39,13 @@ impl Facts {
         };
         // It may have ended while the above was read.
         if let Some(began) = began.filter(|began| !began.forked && proc.exe(pid).is_none()) {
-            facts.complete(proc, pid, began);
+            facts.complete(proc, pid, began, nearest(proc, began.parent, starts));
         }
         facts
     }
 
-    fn complete(&mut self, proc: &ProcFs, pid: u32, began: &Began) {
-        let parent = began.parent;
+    /// `parent` is the nearest process above that is there.
+    fn complete(&mut self, proc: &ProcFs, pid: u32, began: &Began, parent: u32) {
         self.at = parent;
         self.ppid = parent;
         if self.comm.is_empty() {
@@ -67,4 +70,17 @@ impl Facts {
             self.cgroup = proc.cgroup(parent);
         }
     }
+}
+
+/// The process, or the nearest above it that is there: what a shell starts last outlives it, but not by much.
+fn nearest(proc: &ProcFs, pid: u32, starts: &Starts) -> u32 {
+    let mut at = pid;
+    for _ in 0..ANCESTORS {
+        if proc.exe(at).is_some() {
+            return at;
+        }
+        let Some(began) = starts.of(at) else { break };
+        at = began.parent;
+    }
+    pid
 }

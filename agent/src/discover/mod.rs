@@ -166,8 +166,10 @@ impl Processes {
             return Arc::clone(&known.process);
         }
         let mut stat = stat.unwrap_or_default();
-        if let Some(began) = began.as_ref().filter(|began| began.forked && forks > 0)
-            && self.proc.exe(tgid).is_none()
+        let forked = began.as_ref().filter(|began| began.forked && forks > 0);
+        let there = forked.is_some() && self.is_there(tgid);
+        if let Some(began) = forked
+            && !there
         {
             let parent = self.look(began.parent, forks - 1);
             if !parent.program().is_empty() {
@@ -181,6 +183,10 @@ impl Processes {
         if let Some(now) = self.proc.stat(tgid).filter(|now| now.is_other_than(&stat)) {
             process = self.read(tgid, &now, began.as_ref());
             stat = now;
+        }
+        // It may have ended between two files.
+        if there && !self.is_there(tgid) {
+            return self.look(tgid, forks - 1);
         }
         let process = Arc::new(process);
         self.remember(tgid, stat.stack, began.map_or(0, |began| began.time), Arc::clone(&process), false);
@@ -207,19 +213,26 @@ impl Processes {
     }
 
     /// As [`Processes::identify`], for a process of which [`Processes::forked`] told, and which has not replaced its
-    /// program since: where it is gone already, it is what its parent is, under its own id.
+    /// program since: where it ends before all of it has been read, it is what its parent is, under its own id.
     pub fn identify_forked(&mut self, tgid: u32) -> Arc<Process> {
         let fork = self.forks.take(tgid);
-        // The executable of a process that has ended cannot be read even while its id is still there.
-        if self.proc.exe(tgid).is_none()
-            && let Some(Fork { parent, time }) = fork
-        {
-            self.asked += 1;
-            let process = Arc::new(self.like_parent(tgid, &parent, time));
-            self.remember(tgid, 0, time, Arc::clone(&process), false);
-            return process;
+        if self.is_there(tgid) {
+            let process = self.identify(tgid);
+            // It may have ended between two files.
+            if fork.is_none() || self.is_there(tgid) {
+                return process;
+            }
         }
-        self.identify(tgid)
+        let Some(Fork { parent, time }) = fork else { return self.identify(tgid) };
+        self.asked += 1;
+        let process = Arc::new(self.like_parent(tgid, &parent, time));
+        self.remember(tgid, 0, time, Arc::clone(&process), false);
+        process
+    }
+
+    /// Whether a process runs: the executable of one that has ended cannot be read even while its id is still there.
+    fn is_there(&self, tgid: u32) -> bool {
+        self.proc.exe(tgid).is_some()
     }
 
     fn like_parent(&self, tgid: u32, parent: &Process, time: Nanos) -> Process {
@@ -320,8 +333,9 @@ impl Processes {
     }
 
     fn read(&self, tgid: u32, stat: &Stat, began: Option<&Began>) -> Process {
-        let Self { proc, host, targets, own, .. } = self;
-        let Facts { exe, comm, args, declared, cgroup, owner, ppid, at } = Facts::of(proc, tgid, stat, began);
+        let Self { proc, host, targets, own, starts, .. } = self;
+        let Facts { exe, comm, args, declared, cgroup, owner, ppid, at } =
+            Facts::of(proc, tgid, stat, began, starts);
         let program = if exe.is_empty() { comm.as_str() } else { exe.as_str() };
         let (runtime, go_module) = runtime::detect(proc, tgid, at, program);
         let scheduling = runtime::scheduling(proc, tgid, program, &runtime, &args);

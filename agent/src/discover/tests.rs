@@ -208,6 +208,7 @@ fn a_process_that_is_gone_is_what_the_kernel_side_tells() {
             start(12, 5, 30_000_000, "", &[]),
             start(13, 12, 40_000_000, "", &[]),
             start(14, 99, 40_000_000, "", &[]),
+            start(15, 9, 40_000_000, "/usr/bin/wget", &["wget"]),
         ],
     );
     let curl = processes.identify(9);
@@ -219,6 +220,13 @@ fn a_process_that_is_gone_is_what_the_kernel_side_tells() {
     let python = processes.identify(10);
     assert_eq!((python.id.started, python.resource.service_name()), (77, "shop.web"));
     assert_eq!(python.runtime.language, Language::Python);
+
+    let wget = processes.identify(15);
+    assert_eq!(
+        (wget.resource.service_name(), wget.container_id.as_deref()),
+        ("wget", Some(id)),
+        "its parent is gone too"
+    );
 
     let job = processes.identify(11);
     assert_eq!(
@@ -268,6 +276,32 @@ fn what_was_known_stays_until_the_id_means_another() {
     assert!(Arc::ptr_eq(processes.at(7, 1).unwrap(), &next), "the oldest are forgotten");
     assert_eq!(processes.at(8, 2500).unwrap().id.started, 1501);
     assert_eq!(processes.at(8, 1).unwrap().id.started, 976);
+}
+
+#[test]
+fn a_forked_process_that_ends_while_it_is_read_is_what_its_parent_was() {
+    let tree = Tree::new();
+    tree.put(7, &Fake { comm: "shop", exe: "/srv/shop", started: 1, ..Fake::default() });
+    tree.put(8, &Fake { comm: "half", exe: "/srv/half", started: 3, ..Fake::default() });
+    let targets = Targets { exes: vec!["/srv/*".parse().unwrap()], ..Targets::default() };
+    let mut processes = Processes::under(tree.root(), 1, targets, host());
+    processes.identify(7);
+    processes.forked(8, 7, 30_000_000);
+    // Its control group is read after its executable, and comes when that is gone.
+    let child = std::thread::scope(|scope| {
+        scope.spawn(tree.ends_when_read(8, "cgroup"));
+        processes.identify_forked(8)
+    });
+    assert_eq!((child.program(), child.decision), ("/srv/shop", Decision::Observed));
+
+    // The same where its fork was not told in a record.
+    let mut processes = told(&tree, &[start(9, 7, 30_000_000, "", &[])]);
+    tree.put(9, &Fake { comm: "half", exe: "/srv/half", started: 3, ..Fake::default() });
+    let child = std::thread::scope(|scope| {
+        scope.spawn(tree.ends_when_read(9, "cgroup"));
+        processes.identify(9)
+    });
+    assert_eq!(child.program(), "/srv/shop");
 }
 
 #[test]

@@ -321,6 +321,14 @@ impl Registry {
                 return place;
             }
         }
+        // A span of what it was before may come late.
+        let is_same = |process: &Process| process.id == Some(id) && process.resource == *resource;
+        if self.places.contains_key(&id)
+            && let Some(place) = self.processes.iter().position(is_same)
+        {
+            self.places.insert(id, place);
+            return place;
+        }
         let place = self.processes.len();
         if place < self.limits.processes {
             self.processes.push(Process::new(Arc::clone(resource), Some(id)));

@@ -2,16 +2,21 @@
 //! with `unsafe`.
 
 mod attach;
+mod counters;
 #[cfg(feature = "log")]
 mod log;
 mod mapping;
 mod memory;
+mod perf;
 mod processes;
+mod programs;
 mod ring;
 mod starts;
 
-pub use attach::{Attached, Place, ProbeError, Probes, Settings};
+pub use attach::{Attached, ProbeError, Probes, Settings};
 pub use memory::release as release_memory;
+pub use perf::may_have_perf_events;
 pub use processes::ProcessStates;
+pub use programs::Place;
 pub use ring::Ring;
 pub use starts::ProcessStarts;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use self::losses::Losses;
 use super::contexts::Contexts;
 use super::ids::Ids;
 use super::join::Joins;
@@ -30,6 +31,7 @@ use crate::telemetry::{Counters, Lost};
 mod begin;
 mod decide;
 mod doubt;
+mod losses;
 #[cfg(test)]
 mod sampled;
 #[cfg(test)]
@@ -129,9 +131,9 @@ pub struct Correlator {
     undecided: usize,
     waiting: usize,
     waiting_bytes: usize,
-    /// Records lost so far, and when that last rose.
-    losses: u64,
-    last_loss: Option<Nanos>,
+    losses: Losses,
+    /// Decisions that the next tick may still speak against.
+    tick_queue: Vec<ExchangeId>,
 }
 
 impl Correlator {
@@ -155,8 +157,8 @@ impl Correlator {
             undecided: 0,
             waiting: 0,
             waiting_bytes: 0,
-            losses: 0,
-            last_loss: None,
+            losses: Losses::default(),
+            tick_queue: Vec::new(),
         }
     }
 
@@ -213,13 +215,18 @@ impl Correlator {
             Lost::KernelStateFull,
             Lost::ConnectionsFull,
         ];
-        let losses = lost.iter().map(|&why| self.counters.lost(why)).sum();
-        if losses != self.losses {
-            self.losses = losses;
-            self.last_loss = Some(self.now);
+        let total = lost.iter().map(|&why| self.counters.lost(why)).sum();
+        self.losses.tick(now, total);
+        for id in std::mem::take(&mut self.tick_queue) {
+            self.decide(id, false, out);
         }
         self.shed(out);
         self.expire(out);
+    }
+
+    /// The kernel side was found to have lost more, when that was counted at `until`: with the next tick.
+    pub fn lost(&mut self, until: Nanos) {
+        self.losses.counted(until);
     }
 
     /// Decides everything that waits with what is known. Exchanges that have not ended stay.

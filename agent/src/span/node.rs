@@ -43,6 +43,8 @@ pub(super) struct Candidate {
     pub(super) at: Stamp,
     /// Time and owner of the mark that said so: another mark in its place speaks against it.
     pub(super) mark: (Nanos, ExchangeId),
+    /// Since when it was seen what the thread does, for that to say so.
+    pub(super) since: Nanos,
 }
 
 /// A call as the request knows it that it seems to be made for.

@@ -321,8 +321,9 @@ impl Http1 {
                 if is_request { Some(&mut open.exchange.request) } else { open.exchange.response.as_mut() };
             if let Some(message) = message {
                 message.last = last;
-                // What moved before it broke off, unless some of that is not known.
-                message.body_size = (open.exchange.quality != Some(Quality::Gap)).then_some(seen);
+                // What moved before it broke off, unless some of that is not known, or nobody looked to its end.
+                let known = failure.is_some() && open.exchange.quality != Some(Quality::Gap);
+                message.body_size = known.then_some(seen);
             }
         }
         self.outstanding.untracked = 0;

@@ -218,6 +218,10 @@ impl Correlator {
                     self.settle_queue.push_back((deadline, id));
                 }
             }
+            // Records that would speak against it may have been lost, which the next tick knows.
+            Verdict::Parent { .. } if !forced && !self.losses.are_known(node.first.time) => {
+                self.tick_queue.push(id);
+            }
             Verdict::Parent { server, guessed } => {
                 self.calls_surely(id, server);
                 self.link_to_server(id, server, guessed);
@@ -234,7 +238,11 @@ impl Correlator {
     fn evidence(&self, id: ExchangeId, node: &Node, process: &Process, forced: bool) -> Evidence {
         let served = |server: ExchangeId| -> Option<Served> { Some(self.nodes.find(server)?.served(server)) };
         let thread = node.thread.and_then(|candidate| served(candidate.server));
-        let lossy = self.last_loss.is_some_and(|loss| loss.saturating_add(LOSS_SHADOW) >= node.begin.time);
+        let lossy =
+            self.losses.last().is_some_and(|loss| loss.saturating_add(LOSS_SHADOW) >= node.begin.time);
+        // The end of that request may be among what was lost, and the beginning of the thread's next one.
+        let cut =
+            node.thread.is_some_and(|candidate| self.losses.between(candidate.since, candidate.at.time));
         let begin = match process.scheduling {
             Scheduling::RunToCompletion => node.begin,
             _ => node.first,
@@ -253,7 +261,7 @@ impl Correlator {
             thread_serves: process.thread(node.first.tid).is_some_and(|thread| thread.serves),
             scheduling: process.scheduling,
             // Where records are missing, so may be those that speak against the threads.
-            trusted: process.trusted && (!lossy || process.is_proven()),
+            trusted: process.trusted && !cut && (!lossy || process.is_proven()),
             settled: node.settled
                 || if forced { process.has_stayed() } else { process.is_proven() }
                 || thread.is_some_and(|server| {
