@@ -427,7 +427,8 @@ fn times(node: &Node, exchange: &crate::proto::Exchange) -> (Nanos, Nanos) {
             (start, if other_end <= last.saturating_add(TOLERANCE) { last.max(other_end) } else { last })
         }
         Role::Server => {
-            let start = node.first.arrival.max(node.other_start.unwrap_or(0));
+            // What was written on this node has arrived, however long it then waits to be accepted and read.
+            let start = node.other_start.unwrap_or(node.first.arrival);
             let reader = node.other_end.filter(|&end| !node.failed && last <= end.saturating_add(TOLERANCE));
             (start, last.min(reader.unwrap_or(Nanos::MAX)))
         }
