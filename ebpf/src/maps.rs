@@ -126,10 +126,7 @@ pub fn count(counter: KernelCounter) {
         unsafe { *counters.cast::<u64>().add(counter as usize) += 1 };
     }
     #[cfg(feature = "log")]
-    if !matches!(
-        counter,
-        KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded
-    ) {
+    if !matches!(counter, KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded) {
         log(counter);
     }
 }
