@@ -1,6 +1,7 @@
 //! What HTTP spans say: OpenTelemetry semantic conventions, HTTP spans and general network attributes.
 
 mod older;
+pub(super) mod rpc;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -61,9 +62,10 @@ pub(super) fn describe(
         shown.text(key::HTTP_REQUEST_METHOD_ORIGINAL, &call.method);
     }
     let target = Target::parse(&call.method, &call.target);
+    let named = target.scheme.or(call.scheme.as_deref());
     let scheme = match kind {
-        SpanKind::Server => call.forwarded_proto.as_deref().or(target.scheme),
-        SpanKind::Client => target.scheme,
+        SpanKind::Server => call.forwarded_proto.as_deref().or(named),
+        SpanKind::Client => named,
     };
     let scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
     let host =
@@ -76,7 +78,10 @@ pub(super) fn describe(
             let port = host.and_then(|host| host.port).or_else(|| {
                 if target.scheme.is_some() { default_port(&scheme) } else { port_of(&opening.ends.peer) }
             });
-            shown.composed(key::URL_FULL, |url| full_url(&target, &scheme, host, wording, url));
+            // Of a request whose path nobody saw, the rest would pass for one of the root.
+            if !call.target.is_empty() {
+                shown.composed(key::URL_FULL, |url| full_url(&target, &scheme, host, wording, url));
+            }
             shown.text_if(key::SERVER_ADDRESS, host.map(|host| &*host.name));
             shown.number_if(key::SERVER_PORT, port);
         }
@@ -94,7 +99,12 @@ pub(super) fn describe(
 }
 
 /// `http.request.header.<name>` and those of the response: a list each, as there may be several lines of a name.
-fn headers(captured: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>) {
+fn headers(headers: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>) {
+    captured(headers, ["http.request.header.", "http.response.header."], wording, shown);
+}
+
+fn captured(captured: &[CapturedHeader], names: [&str; 2], wording: &Wording, shown: &mut Shown<'_>) {
+    let [request, response] = names;
     for (at, header) in captured.iter().enumerate() {
         let same =
             |other: &&CapturedHeader| other.name == header.name && other.of_response == header.of_response;
@@ -105,8 +115,8 @@ fn headers(captured: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>
             .iter()
             .filter(same)
             .map(|line| Cow::Owned(wording.query.header(&line.value).into_owned()));
-        let message = if header.of_response { "response" } else { "request" };
-        shown.list(&format!("http.{message}.header.{}", header.name), &values.collect::<Vec<_>>());
+        let message = if header.of_response { response } else { request };
+        shown.list(&[message, &header.name].concat(), &values.collect::<Vec<_>>());
     }
 }
 
@@ -128,7 +138,7 @@ pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanK
     };
     match kind {
         SpanKind::Server => {
-            let scheme = call.forwarded_proto.as_deref().or(target.scheme);
+            let scheme = call.forwarded_proto.as_deref().or(target.scheme).or(call.scheme.as_deref());
             labels.scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
         }
         SpanKind::Client => {
@@ -146,7 +156,11 @@ pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanK
 }
 
 fn version(call: &HttpCall) -> &'static str {
-    if call.version == 0 { "1.0" } else { "1.1" }
+    match call.version {
+        0 => "1.0",
+        1 => "1.1",
+        _ => "2",
+    }
 }
 
 fn serve(
@@ -159,7 +173,7 @@ fn serve(
     shown: &mut Shown<'_>,
 ) {
     let Ends { local, peer, .. } = &*opening.ends;
-    if !call.method.is_empty() {
+    if !call.method.is_empty() && (call.version < 2 || !target.path.is_empty()) {
         if target.path.contains(';') {
             shown.composed(key::URL_PATH, |text| {
                 write_path(target.path, text);
@@ -181,6 +195,10 @@ fn serve(
     shown.text(key::URL_SCHEME, &lower(scheme));
     shown.text_if(key::SERVER_ADDRESS, named.map(|host| &*host.name));
     shown.number_if(key::SERVER_PORT, port);
+    client(call, peer, shown);
+}
+
+fn client(call: &HttpCall, peer: &Address, shown: &mut Shown<'_>) {
     if let Some(client) = call.forwarded_for.as_deref().and_then(forwarded) {
         shown.text(key::CLIENT_ADDRESS, &client);
     } else {

@@ -20,13 +20,14 @@ pub(super) fn describe(
         target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
     shown.text("http.method", known(call).unwrap_or(&call.method));
     shown.number_if("http.status_code", call.status);
-    shown.text("http.flavor", if call.version == 0 { "1.0" } else { "1.1" });
+    shown.text("http.flavor", super::version(call));
     shown.text_if("http.user_agent", call.user_agent.as_deref());
     shown.number_if("http.request_content_length", request.body_size);
     shown.number_if("http.response_content_length", response.and_then(|response| response.body_size));
     let (name, port) = match kind {
         SpanKind::Server => {
-            let scheme = call.forwarded_proto.as_deref().or(target.scheme).unwrap_or("http");
+            let scheme = call.forwarded_proto.as_deref().or(target.scheme).or(call.scheme.as_deref());
+            let scheme = scheme.unwrap_or("http");
             shown.text("http.scheme", &lower(scheme));
             shown.composed("http.target", |text| {
                 write_path(target.path, text);
@@ -45,7 +46,7 @@ pub(super) fn describe(
             ("net.host.name", "net.host.port")
         }
         SpanKind::Client => {
-            let scheme = lower(target.scheme.unwrap_or("http"));
+            let scheme = lower(target.scheme.or(call.scheme.as_deref()).unwrap_or("http"));
             let or_peer = Host::of(&ends.peer);
             let named = host.as_ref().or(or_peer.as_ref());
             shown.composed("http.url", |url| full_url(&target, &scheme, named, wording, url));
