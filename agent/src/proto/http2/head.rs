@@ -25,8 +25,8 @@ pub(super) struct Head {
     pub(super) trace: Option<Box<TraceHeaders>>,
     /// What a part that nobody saw says of the exchange.
     pub(super) mark: Option<Quality>,
-    /// `content-type` is gRPC's.
-    pub(super) grpc: bool,
+    /// `content-type` is gRPC's, or another; `None` where there is none, or it is not known.
+    pub(super) grpc: Option<bool>,
     pub(super) grpc_status: Option<u32>,
     pub(super) grpc_message: Option<Box<str>>,
     pub(super) timeout: Option<u64>,
@@ -57,7 +57,7 @@ impl Head {
         let Reading { capture, repeated, .. } = reading;
         let field = wire::Field { name, value };
         match name {
-            b"content-type" => self.grpc |= grpc::is_grpc(value) == Some(false),
+            b"content-type" => self.grpc = Some(grpc::is_grpc(value) == Some(false)),
             b"grpc-status" => self.grpc_status = grpc::status(value),
             b"grpc-message" => self.grpc_message = Some(grpc::message(value)),
             b"grpc-timeout" => self.timeout = grpc::timeout(value),

@@ -39,6 +39,8 @@ pub(super) struct Streams {
     last: u32,
     /// What all exchanges say.
     mark: Option<Quality>,
+    /// The calls whose `content-type` was seen are gRPC, all of them so far.
+    speaks_grpc: Option<bool>,
     /// Streams that time may end; when that is looked for again.
     waiting: bool,
     next_look: Nanos,
@@ -188,7 +190,7 @@ impl Streams {
             };
             open.insert(1, stream);
         }
-        Self { open, last, mark, waiting: false, next_look: 0 }
+        Self { open, last, mark, speaks_grpc: None, waiting: false, next_look: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -232,6 +234,15 @@ impl Streams {
         }
         let Head { mut call, trace, mark, grpc, timeout, .. } = head;
         call.version = 2;
+        // One client's connection carries gRPC alone, so where the field is unknown, it is that again.
+        let grpc = match (grpc, mark) {
+            (None, Some(_)) => self.speaks_grpc == Some(true) && &*call.method == "POST",
+            (known, _) => {
+                let known = known == Some(true);
+                self.speaks_grpc = Some(known && self.speaks_grpc != Some(false));
+                known
+            }
+        };
         if grpc {
             call.rpc = Some(Box::new(RpcCall { timeout, ..RpcCall::default() }));
         }
@@ -290,6 +301,7 @@ impl Streams {
         if let Some(mark) = mark {
             stream.mark(mark);
         }
+        let grpc = grpc == Some(true);
         if grpc && stream.messages.is_none() {
             let mut counters = Box::<[Counter; 2]>::default();
             // Of what kind the request was, is told by its answer only: what went by was not counted.
@@ -418,7 +430,7 @@ impl Streams {
             patience(stream).is_some_and(|patience| now.saturating_sub(stream.touched) > patience)
         };
         for id in self.ids(is_over) {
-            self.end(id, None, context);
+            self.end_unseen(id, context);
         }
         self.waiting = self.open.values().any(|stream| patience(stream).is_some());
     }
@@ -427,7 +439,7 @@ impl Streams {
     pub(super) fn fail_all(&mut self, failure: Option<Failure>, context: &mut Context<'_>) {
         for id in self.ids(|_, _| true) {
             match self.open.get(&id) {
-                Some(stream) if stream.answered || stream.doubtful => self.end(id, None, context),
+                Some(stream) if stream.answered || stream.doubtful => self.end_unseen(id, context),
                 _ if failure.is_some() => self.end(id, failure, context),
                 _ => {}
             }
@@ -443,6 +455,14 @@ impl Streams {
             }
             self.end(id, None, context);
         }
+    }
+
+    /// One that is answered, or may be. If the end of its request was not seen, there may have been more of that.
+    fn end_unseen(&mut self, id: u32, context: &mut Context<'_>) {
+        if self.open.get(&id).is_some_and(|stream| !stream.requested) {
+            self.inexact(id, true);
+        }
+        self.end(id, None, context);
     }
 
     /// Those that fit, in order.

@@ -13,12 +13,12 @@ fn shown(Field { name, value }: Field<'_>) -> String {
     format!("{}: {}", text(name), text(value))
 }
 
-fn read(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, Broken> {
+pub(super) fn read(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, Broken> {
     let mut fields = Vec::new();
     decoder.block(block, |field| fields.push(shown(field))).map(|()| fields)
 }
 
-fn hex(text: &str) -> Vec<u8> {
+pub(super) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     digits.chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
 }
@@ -256,7 +256,7 @@ fn blocks() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<String>)>> {
 }
 
 /// No field is wrong: each is what it was, or unknown as far as it is.
-fn right(got: &[String], expected: &[String], all: bool) -> Result<(), TestCaseError> {
+pub(super) fn right(got: &[String], expected: &[String], all: bool) -> Result<(), TestCaseError> {
     prop_assert!(got.len() <= expected.len());
     prop_assert!(!all || got.len() == expected.len());
     for (got, expected) in got.iter().zip(expected) {
