@@ -56,6 +56,31 @@ fn wrong_environment() {
     assert!(err.contains(name) && err.contains(value), "{name}={value} is not named: {err}");
 }
 
+/// With SONDE_LOG_FORMAT=json every line on standard error is a JSON object, the last one of a run that fails as well.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn log_lines_as_json() {
+    let _gate = gate::enter();
+    let read = |line: &str| -> serde_json::Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let agent = Run::ports(&[1]).env("SONDE_LOG_FORMAT", "json").env("SONDE_LOG", "debug").start();
+    let lines: Vec<_> = agent.finish().log.lines().map(read).collect();
+    let said = |message: &str| lines.iter().find(|line| text(line, "message") == message).cloned();
+    let observing = said("sonde is observing").expect("a line");
+    assert_eq!(text(&observing, "level"), "INFO", "{observing}");
+    assert!(!text(&observing, "hooks").is_empty(), "{observing}");
+    assert!(lines.iter().all(|line| text(line, "timestamp").ends_with('Z')), "{lines:?}");
+    assert!(lines.iter().any(|line| text(line, "message").contains("nothing lost")), "{lines:?}");
+
+    let (status, _, err) = command(&["--log-format", "json", "--config", "/nonexistent", "run"]);
+    assert_eq!(status, Some(2), "{err}");
+    let line = read(err.trim_end());
+    assert_eq!(text(&line, "level"), "ERROR", "{line}");
+    assert!(text(&line, "message").contains("/nonexistent"), "{line}");
+}
+
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn bad_recordings() {

@@ -1,31 +1,21 @@
 //! Metrics: the counts of every output equal what the workload says it did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use sonde_tests::calls::mixed;
+use sonde_tests::backends::wait;
+use sonde_tests::calls::{fresh, mixed};
 use sonde_tests::clients::Client;
-use sonde_tests::metrics::{self, Point, Series};
+use sonde_tests::metrics::{self, Counts, Point, Series, buckets, of_calls};
 use sonde_tests::processes::free_port;
 use sonde_tests::servers::{self, Setting};
 use sonde_tests::sink::Sink;
-use sonde_tests::{Call, Kind, Run, Span, gate};
+use sonde_tests::{Kind, Planned, Run, gate};
 
 const SERVER: &str = "http.server.request.duration";
 const CLIENT: &str = "http.client.request.duration";
-
-/// Requests by method and status.
-type Counts = BTreeMap<(String, String), u64>;
-
-fn of_calls(calls: &[Call]) -> Counts {
-    let mut counts = Counts::new();
-    for call in calls {
-        *counts.entry((call.method.clone(), call.status.to_string())).or_default() += 1;
-    }
-    counts
-}
 
 fn of_totals(totals: &BTreeMap<Series, Point>, metric: &str) -> Counts {
     let mut counts = Counts::new();
@@ -56,16 +46,6 @@ fn get(port: u16, path: &str) -> (String, String) {
     stream.read_to_string(&mut text).expect("an answer");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     (head.to_owned(), body.to_owned())
-}
-
-/// The buckets that the durations of spans belong into.
-fn buckets(spans: &[Span], kind: Kind, bounds: &[f64]) -> Vec<u64> {
-    let mut buckets = vec![0; bounds.len() + 1];
-    for span in spans.iter().filter(|span| span.kind == kind) {
-        let at = bounds.partition_point(|bound| ((bound * 1e9).round() as u64) < span.duration());
-        buckets[at] += 1;
-    }
-    buckets
 }
 
 /// OTLP, JSON lines and a scrape, with either temporality: all say what the client's log says, to the request.
@@ -150,8 +130,7 @@ fn counts_equal_the_workloads_log() {
             assert_eq!(sizes("http.server.request.body.size"), expected as f64, "{what}, {how}");
             let expected = of_spans(Kind::Client, "http.response.body.size");
             assert_eq!(sizes("http.client.response.body.size"), expected as f64, "{what}, {how}");
-            let ids: std::collections::BTreeSet<&str> =
-                finished.spans.iter().map(|span| span.id.as_str()).collect();
+            let ids: BTreeSet<&str> = finished.spans.iter().map(|span| span.id.as_str()).collect();
             let mut exemplars = totals.values().flat_map(|point| &point.exemplars).peekable();
             assert!(exemplars.peek().is_some(), "{what}, {how}: no exemplar");
             assert!(
@@ -186,4 +165,73 @@ fn counts_do_not_depend_on_what_becomes_of_spans() {
         assert_eq!(of_totals(&sent, metric), of_calls(&calls), "{metric}: {}", finished.log);
     }
     assert!(finished.log.contains("export_failed"), "{}", finished.log);
+}
+
+/// One trace of a hundred is exported; every request is counted.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn counts_do_not_depend_on_sampling() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    let listen = free_port();
+    let agent = Run::ports(&[server.port])
+        .arg("--listen")
+        .arg(listen.to_string())
+        .env("OTEL_TRACES_SAMPLER", "traceidratio")
+        .env("OTEL_TRACES_SAMPLER_ARG", "0.01")
+        .start();
+    let calls = Client::Go.run(&server.url(), 16, &mixed(2_000));
+    let expected = of_calls(&calls);
+    for metric in ["http_server_request_duration_seconds_count", "http_client_request_duration_seconds_count"]
+    {
+        wait(metric, || of_scrape(&get(listen, "/metrics").1, metric) == expected);
+    }
+    let finished = agent.finish();
+    let points = metrics::of_requests(&finished.metrics);
+    let told = metrics::totals(&points);
+    for metric in [SERVER, CLIENT] {
+        assert_eq!(of_totals(&told, metric), expected, "{metric}: {}", finished.log);
+    }
+    // Of 2,000 traces 20 are expected; that it be 60 is as good as impossible.
+    let ids: BTreeSet<&str> = finished.spans.iter().map(|span| span.id.as_str()).collect();
+    assert!(ids.len() < 120, "{}: {}", ids.len(), finished.log);
+    let exemplars: Vec<&String> = told.values().flat_map(|point| &point.exemplars).collect();
+    assert!(exemplars.iter().all(|id| ids.contains(id.as_str())), "an exemplar without its span");
+    println!("{} of 4,000 spans exported, every request counted, {} exemplars", ids.len(), exemplars.len());
+}
+
+/// The bucket that holds a quantile of the CLIENT's durations is the one that the client's own log says, or the one beside it.
+/// (What a server sees is shorter: a request waits until it is read.)
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn quantiles_are_those_of_the_workloads_log() {
+    let _gate = gate::enter();
+    let server = servers::hyper(&Setting::default());
+    let plan: Vec<Planned> =
+        (0..600).map(|n| Planned::get(format!("/sleep/{}/{}", n * n % 241, fresh("q")))).collect();
+    for aggregation in ["explicit_bucket_histogram", "base2_exponential_bucket_histogram"] {
+        let agent = Run::ports(&[server.port])
+            .env("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", aggregation)
+            .start();
+        let calls = Client::Go.run(&server.url(), 16, &plan);
+        let mut truly: Vec<f64> = calls.iter().map(|call| (call.end - call.start) as f64 / 1e9).collect();
+        truly.sort_by(f64::total_cmp);
+        let finished = agent.finish();
+        let told = metrics::distribution(&finished.metrics, CLIENT);
+        assert_eq!(told.counts.iter().sum::<u64>(), 600, "{aggregation}: {}", finished.log);
+        let mut seen = Vec::new();
+        for quantile in [0.5, 0.9, 0.99] {
+            let rank = (quantile * 600.0) as u64;
+            let mut below = 0;
+            let holding = told.counts.iter().position(|count| {
+                below += count;
+                below > rank
+            });
+            let (holding, truly) = (holding.expect("a bucket"), truly[rank as usize]);
+            let right = told.upper.partition_point(|upper| *upper < truly);
+            seen.push(format!("{quantile}: {truly:.4} s, {} off", holding.abs_diff(right)));
+            assert!(holding.abs_diff(right) <= 1, "{aggregation}: {seen:?}: {told:?}");
+        }
+        println!("{aggregation}: {}", seen.join("; "));
+    }
 }

@@ -1,13 +1,18 @@
 //! What leaves and what does not: sampling, routes, secrets, excluded paths, and what SIGHUP changes of it.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use rustix::process::Signal;
+use sonde_tests::backends::wait;
+use sonde_tests::processes::{free_port, run};
 use sonde_tests::raw::{self, Connection};
 use sonde_tests::sink::Sink;
-use sonde_tests::{Kind, Run, Span, gate};
+use sonde_tests::{Kind, Run, Span, gate, metrics};
 
 /// What no output may hold.
 const SECRET: &str = "S3CR3Tvalue";
@@ -56,7 +61,7 @@ fn nothing_secret_leaves() {
 ";
     for configuration in ["", captured] {
         let port = serve();
-        let sink = Sink::start();
+        let (sink, listen) = (Sink::start(), free_port());
         let console = folder.path().join("console.txt");
         let config = write(&folder.path().join("sonde.yaml"), configuration);
         let agent = Run::ports(&[port])
@@ -66,6 +71,8 @@ fn nothing_secret_leaves() {
             .arg("console")
             .arg("--output")
             .arg("otlp")
+            .arg("--listen")
+            .arg(listen.to_string())
             .arg("--log")
             .arg("trace")
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{}", sink.port))
@@ -90,13 +97,33 @@ fn nothing_secret_leaves() {
             connection.exchange("POST", &target, &headers, format!("password={SECRET}").as_bytes());
         }
         drop(connection);
+        let native =
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        let mut scraped = Vec::new();
+        wait("ten requests at both ends", || {
+            scraped = ["text/plain", "application/openmetrics-text", native]
+                .map(|kind| scrape(listen, kind))
+                .into();
+            let counted = metrics::samples(&scraped[0]).into_iter().filter(|(name, ..)| {
+                name.starts_with("http_") && name.ends_with("_request_duration_seconds_count")
+            });
+            counted.map(|(.., value)| value).sum::<f64>() == 20.0
+        });
+        assert!(
+            scraped.iter().all(|text| text.contains("http_client_request_duration_seconds")),
+            "{scraped:?}"
+        );
         let finished = agent.finish();
         let received = sink.received();
+        assert!(!received.metrics.is_empty() && !finished.metrics.is_empty(), "{}", finished.log);
         let console = std::fs::read_to_string(&console).expect("console output");
         assert_eq!((finished.spans.len(), received.spans.len()), (20, 20), "{}", finished.log);
         for (output, text) in [
             ("json", format!("{:?}", finished.spans)),
+            ("metrics as json", format!("{:?}", finished.metrics)),
             ("otlp", format!("{:?}", received.spans)),
+            ("metrics over otlp", format!("{:?}", received.metrics)),
+            ("scrapes", scraped.join("\n")),
             ("console", console.clone()),
             ("log", finished.log.clone()),
         ] {
@@ -126,6 +153,33 @@ fn nothing_secret_leaves() {
             );
             assert!(header("http.response.header.content-type").contains("text/plain"), "{span:?}");
         }
+    }
+}
+
+/// The text of a scrape; of what is no text at least the names and values.
+fn scrape(port: u16, accept: &str) -> String {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the listener");
+    write!(connection, "GET /metrics HTTP/1.0\r\nHost: sonde\r\nAccept: {accept}\r\n\r\n")
+        .expect("a request");
+    let mut bytes = Vec::new();
+    connection.read_to_end(&mut bytes).expect("an answer");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(text.contains("200 OK"), "{accept}: {text}");
+    text
+}
+
+/// Credentials for backends are shown by nobody who is asked for the configuration.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn configured_secrets_are_masked() {
+    let _gate = gate::enter();
+    for args in [&["config", "print", "--output", "otlp"][..], &["doctor"], &["doctor", "--json"]] {
+        let mut sonde = Command::new(gate::sonde_path());
+        sonde.args(args).env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://user:{SECRET}@127.0.0.1:1"));
+        sonde.env("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer {SECRET},x-tenant=acme"));
+        let (_, out, err) = run("sonde", &mut sonde, "");
+        assert!(out.contains("127.0.0.1:1"), "{args:?}: {out}{err}");
+        assert!(!out.contains(SECRET) && !err.contains(SECRET), "{args:?}: {out}{err}");
     }
 }
 
@@ -258,6 +312,65 @@ fn routes_and_excluded_paths_before_and_after_sighup() {
     assert!(templates.clone().all(|span| span.name == format!("GET {}", span.attribute("http.route"))));
     assert!(of(&finished.spans, Kind::Client).iter().all(|span| span.name == "GET"));
     assert!(finished.log.contains("privacy.excluded: there is no such key"), "{}", finished.log);
+}
+
+/// Other targets of any kind from SIGHUP on, for connections that are open already as well.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn other_targets_after_sighup() {
+    let _gate = gate::enter();
+    let folder = tempfile::TempDir::new().expect("folder");
+    let file = folder.path().join("sonde.yaml");
+    let (one, two) = (serve(), serve());
+    let own = std::process::id();
+    let rounds: [(String, &[u16]); 6] = [
+        (format!("{{ports: [{one}]}}"), &[one]),
+        (format!("{{ports: [{two}]}}"), &[two]),
+        (format!("{{pids: [{own}]}}"), &[one, two]),
+        ("{exes: [no-such-program]}".to_owned(), &[]),
+        ("{}".to_owned(), &[one, two]),
+        (format!("{{ports: [{one}], services: [no-such-*]}}"), &[one]),
+    ];
+    for hooks in gate::hook_families() {
+        let write = |targets: &str| write(&file, &format!("targets: {targets}\n"));
+        let mut agent = Run::bare("run").hooks(&hooks).arg("--config").arg(write(&rounds[0].0)).start();
+        let mut old = [one, two].map(Connection::to);
+        let mut expected = BTreeSet::new();
+        for (round, (targets, observed)) in rounds.iter().enumerate() {
+            if round > 0 {
+                write(targets);
+                agent.process.signal(Signal::HUP);
+                agent.process.wait_line("read ");
+            }
+            for (port, old) in [one, two].into_iter().zip(&mut old) {
+                let mut fresh = Connection::to(port);
+                for n in 0..10 {
+                    let path = format!("/{round}/{port}/{n}");
+                    (if n % 2 == 0 { &mut fresh } else { &mut *old }).exchange("GET", &path, "", b"");
+                    if observed.contains(&port) {
+                        expected.insert((Kind::Server, path.clone()));
+                        expected.insert((Kind::Client, path));
+                    }
+                }
+            }
+            // Records that are still on their way would not be wanted any more.
+            wait("the spans", || {
+                agent.spans().iter().filter(|span| span.pid() == own).count() >= expected.len()
+            });
+        }
+        drop(old);
+        let finished = agent.finish();
+        let spans: Vec<_> = finished
+            .spans
+            .iter()
+            .filter(|span| span.pid() == own)
+            .map(|span| (span.kind, span.path().to_owned()))
+            .collect();
+        assert_eq!(spans.len(), expected.len(), "{hooks}: each once: {}", finished.log);
+        assert_eq!(BTreeSet::from_iter(spans), expected, "{hooks}: {}", finished.log);
+        assert!(!finished.log.contains("next start"), "{hooks}: {}", finished.log);
+        println!("{hooks}: {} spans of {} rounds", expected.len(), rounds.len());
+    }
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn record(hooks: &str) -> Recorded {
         }
         assert_eq!(kept.read_answer("POST", 1000).expect("an answer").status, 200);
     }
+    drop(kept);
     let live = agent.finish();
     drop(recorder.finish());
     let recorded = Recording::read(&file);
@@ -224,8 +225,12 @@ impl Verdict {
             let names: BTreeSet<&String> = span.attributes.keys().chain(truth.attributes.keys()).collect();
             for name in names {
                 let (told, true_one) = (span.attributes.get(name), truth.attributes.get(name));
-                // A guess that is said to be one; the mark; and what a marked span leaves out.
-                let may = name.starts_with("sonde.") || (marked && told.is_none());
+                // A guess that is said to be one; the mark; what a marked span leaves out; and the size of a chunked body, which
+                // the other end may have told.
+                let lent = name.ends_with(".body.size") && key.2.starts_with("/stream/");
+                let may = name.starts_with("sonde.")
+                    || told.is_none() && (marked || lent)
+                    || lent && true_one.is_none();
                 if told == true_one || may {
                     continue;
                 }
@@ -313,6 +318,9 @@ fn single(recorded: &Recorded, random: &mut Random, kinds: &[Part]) -> Vec<(Stri
     cases
 }
 
+/// As [`many`] names it; `open_losses_of_a_fifth`.
+const A_FIFTH: &str = "20% of all";
+
 /// So many of a hundred records, here and there; and stretches, where the ring was full for a while.
 fn many(recorded: &Recorded, random: &mut Random) -> Vec<(String, Vec<usize>)> {
     let parts = recorded.recording.parts();
@@ -345,48 +353,30 @@ fn lossy() {
         cases.extend(many(&recorded, &mut random));
         let sums = without(&hooks, &recorded, &cases);
         for (name, sum) in &sums {
-            let several = name == "a stretch" || name.contains('%');
-            // Parents after many losses: `open_parents_after_many_losses`.
-            let wrong: Vec<&String> =
-                sum.wrong.iter().filter(|wrong| !several || !wrong.contains(" under ")).collect();
-            assert_eq!(wrong, Vec::<&String>::new(), "({hooks}) {name}");
+            assert_eq!(sum.wrong, Vec::<String>::new(), "({hooks}) {name}");
+            if name != A_FIFTH {
+                assert_eq!(sum.unmarked, Vec::<String>::new(), "({hooks}) {name}");
+            }
         }
         for part in seen_later {
-            // What follows on the connection shows the hole.
             let sum = &sums[&format!("{part:?}")];
-            assert_eq!(sum.unmarked, Vec::<String>::new(), "({hooks}) {part:?}");
             // One record is of one request at most.
             assert!(sum.missing <= sum.replays, "({hooks}) {part:?}: {} spans missing", sum.missing);
         }
     }
 }
 
-/// As above, where nothing follows the hole on its connection.
+/// One record of five, with which the beginning of a connection can go unseen, and what would show that.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_losses_before_the_close() {
+fn open_losses_of_a_fifth() {
     let _gate = gate::enter();
     for hooks in gate::hook_families() {
         let recorded = record(&hooks);
-        let mut random = Random(8);
-        let mut cases = single(&recorded, &mut random, &[Part::Whole, Part::End]);
-        cases.extend(many(&recorded, &mut random));
+        let mut cases = many(&recorded, &mut Random(8));
+        cases.retain(|(name, _)| name == A_FIFTH);
         for (name, sum) in without(&hooks, &recorded, &cases) {
             assert_eq!(sum.unmarked, Vec::<String>::new(), "({hooks}) {name}");
-        }
-    }
-}
-
-/// The end of one request and the beginning of the next may be lost together: the first one seems open still.
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn open_parents_after_many_losses() {
-    let _gate = gate::enter();
-    for hooks in gate::hook_families() {
-        let recorded = record(&hooks);
-        let cases = many(&recorded, &mut Random(9));
-        for (name, sum) in without(&hooks, &recorded, &cases) {
-            assert_eq!(sum.wrong, Vec::<String>::new(), "({hooks}) {name}");
         }
     }
 }

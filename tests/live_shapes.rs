@@ -61,17 +61,6 @@ fn pipelined(server: &Server, calls: &mut Vec<Call>, count: usize) {
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn pipelined_requests() {
-    pipelines(&[2, 10]);
-}
-
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn open_long_pipelines() {
-    pipelines(&[2, 40]);
-}
-
-/// So many requests at once on one connection, each of three servers.
-fn pipelines(counts: &[usize]) {
     let _gate = gate::enter();
     let locations = "rewrite ^/bytes/([0-9]+)/ /$1.txt break;";
     let nginx = servers::nginx("", locations, &Setting::default());
@@ -83,7 +72,7 @@ fn pipelines(counts: &[usize]) {
         for server in [servers::go(&Setting::default()), servers::hyper(&Setting::default())] {
             let agent = Run::ports(&[server.port, nginx.port]).hooks(&hooks).start();
             let mut calls = Vec::new();
-            for &count in counts {
+            for count in [2, 40] {
                 pipelined(&server, &mut calls, count);
             }
             check(
@@ -95,7 +84,7 @@ fn pipelines(counts: &[usize]) {
         }
         let agent = Run::ports(&[nginx.port]).hooks(&hooks).start();
         let mut calls = Vec::new();
-        for &count in counts {
+        for count in [2, 40] {
             pipelined(&nginx, &mut calls, count);
         }
         check(&format!("pipelined, nginx ({hooks})"), nginx.port, &calls, &agent.finish());
@@ -152,7 +141,7 @@ fn byte_by_byte() {
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn bodies_up_and_down() {
-    bodies(Report::chunked_sizes_elsewhere);
+    bodies(|| Report::without_sizes_of(&["/echo/chunked/"]));
 }
 
 #[test]

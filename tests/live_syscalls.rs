@@ -10,25 +10,9 @@ use sonde_tests::{Call, Kind, Run, apps, gate};
 /// How many ways syscalls.py has.
 const WAYS: usize = 24;
 
-/// Descriptors of unix sockets in the hands of other processes, which one run in ten or so does not see right.
-const HANDED_ON: [&str; 2] = ["fork/recv", "passed/recv"];
-
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn ways_to_move_bytes() {
-    check(&HANDED_ON);
-}
-
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn open_unix_sockets_handed_on() {
-    for _ in 0..10 {
-        check(&[]);
-    }
-}
-
-/// Goes all ways but these on unix sockets.
-fn check(but: &[&str]) {
     let _gate = gate::enter();
     let folder = tempfile::TempDir::new().expect("folder");
     // A program of its own, so that no other Python on this machine is observed.
@@ -48,16 +32,13 @@ fn check(but: &[&str]) {
             let agent = run.hooks(&hooks).start();
             // Some machines let nobody attach to the ends of kernel functions, which `lengths` needs to see splices.
             let splices = !agent.said.iter().any(|line| line.contains("spliced_"));
-            let mut without: Vec<&str> = if family == "unix" { but.to_vec() } else { Vec::new() };
-            if family == "unix" && !splices {
-                without.push("send/splice");
-            }
+            let without: &[&str] = if family == "unix" && !splices { &["send/splice"] } else { &[] };
             let mut command = Command::new(&python);
             command
                 .env("PYTHONHOME", "/usr")
                 .arg(apps::sources().join("python/syscalls.py"))
                 .args([family, &address])
-                .args(&without);
+                .args(without);
             let calls: Vec<Call> = output("syscalls.py", &mut command, "")
                 .lines()
                 .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))

@@ -10,8 +10,10 @@ pub mod limits;
 pub mod record;
 pub mod settings;
 pub mod sniff;
+pub mod start;
 
 pub use conn::{ConnState, ProcessState};
 pub use record::{
     ChunkHeader, DecodeError, Direction, Family, LifeEvent, LifeHeader, Record, RecordKind, Role,
 };
+pub use start::Start;

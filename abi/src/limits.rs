@@ -14,6 +14,9 @@ pub const SMALL_PIECE: usize = 256;
 /// Payload bytes of a call's first record at most: most heads are shorter.
 pub const PIECE: usize = 1024;
 
+/// Payload bytes of a further record of a call that holds all the rest: buffers of 4 KiB are common.
+pub const MEDIUM_PIECE: usize = 4 << 10;
+
 /// Payload bytes of each further record of a call, which carry a long head or pipelined messages on.
 pub const LARGE_PIECE: usize = 16 << 10;
 

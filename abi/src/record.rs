@@ -62,7 +62,8 @@ pub mod flags {
     pub const NEW_PROCESS: u16 = 1;
     /// `position`, `first_local` and `first_peer` are valid (a TCP socket whose fields this kernel shows, or a unix socket).
     pub const POSITION: u16 = 2;
-    /// A unix socket whose counting began after the connection did: positions are relative to the first chunk seen.
+    /// The connection is older than the first chunk: positions are relative to it. Captures alone say so: of TCP the kernel knows the
+    /// position, and of a unix socket nobody knows that it is older.
     pub const LATE: u16 = 4;
     /// More records of the same call follow, which move the bytes right behind this chunk's.
     pub const CONTINUES: u16 = 8;
@@ -74,6 +75,12 @@ pub mod flags {
     pub const END: u16 = 128;
     /// Beside [`NEW_PROCESS`]: forked by the process that a [`super::LifeEvent::Forked`] named, and no other program since.
     pub const FORKED: u16 = 256;
+}
+
+/// Bits of [`LifeHeader::flags`].
+pub mod life_flags {
+    /// The process has read all that the other end will ever send.
+    pub const READ_ALL: u16 = 1;
 }
 
 /// What one call moved in one direction of one connection; `captured` payload bytes follow, the first of the chunk.
@@ -132,9 +139,9 @@ pub enum LifeEvent {
     /// The process called connect; `time_ns`, `tgid` and `tid` are those of the call. Sent before the connection's first
     /// chunk, not when it happens, so that silent connections cost nothing.
     Open = 1,
-    /// This end has sent its FIN: it will write no more.
+    /// This end has sent its FIN: it will write no more. `written` and `read` say how far each direction had come.
     Finished = 2,
-    /// The connection is gone; `error` is `sk_err` (104 for a reset).
+    /// The connection is gone; `error` is `sk_err` (104 for a reset), `written` and `read` as above.
     Closed = 3,
     /// `length` bytes of the unix socket's path follow ('@' stands for the zero byte of an abstract name).
     UnixName = 4,
@@ -154,7 +161,9 @@ pub struct LifeHeader {
     /// Error number, 0 none.
     pub error: u16,
     /// Bytes that follow, at most [`crate::limits::UNIX_PATH`].
-    pub length: u32,
+    pub length: u16,
+    /// Bits of [`life_flags`].
+    pub flags: u16,
     /// `CLOCK_MONOTONIC` in nanoseconds.
     pub time_ns: u64,
     /// Address of the kernel's `struct sock`.
@@ -167,6 +176,11 @@ pub struct LifeHeader {
     pub tgid: u32,
     /// Thread, 0 where the event came outside one.
     pub tid: u32,
+    /// Position behind the last byte that the process wrote, as [`ChunkHeader::position`] counts; 0 where it is not told. A call
+    /// that is under way may have it that its own chunk is sent later.
+    pub written: u64,
+    /// The same of what the process read (not of what came and was never read).
+    pub read: u64,
 }
 
 /// One record, borrowed from the ring or from a recording.
@@ -283,7 +297,7 @@ impl LifeHeader {
 }
 
 // No padding: the sizes are the sums of the fields.
-const _: () = assert!(ChunkHeader::LEN == 104 && LifeHeader::LEN == 40);
+const _: () = assert!(ChunkHeader::LEN == 104 && LifeHeader::LEN == 56);
 
 impl<'a> Record<'a> {
     /// Reads one record. Bytes behind it are ignored (the kernel side reserves by size class).
@@ -311,7 +325,7 @@ impl<'a> Record<'a> {
     fn decode_life(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let (header, rest): (LifeHeader, _) = split(bytes)?;
         check("event", header.event().is_some(), u32::from(header.event))?;
-        Ok(Self::Life(header, take(rest, header.length)?))
+        Ok(Self::Life(header, take(rest, u32::from(header.length))?))
     }
 }
 

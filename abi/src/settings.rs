@@ -13,6 +13,16 @@ pub struct Offsets {
     pub task_tgid: u32,
     /// `task_struct.pid`
     pub task_pid: u32,
+    /// `task_struct.real_parent`
+    pub task_real_parent: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
+    /// `mm_struct.arg_start`
+    pub mm_arg_start: u32,
+    /// `mm_struct.arg_end`
+    pub mm_arg_end: u32,
+    /// `linux_binprm.interp`
+    pub binprm_interp: u32,
     /// `files_struct.fdt`
     pub files_fdt: u32,
     /// `fdtable.fd`
@@ -91,6 +101,11 @@ impl Offsets {
         task_files: ABSENT,
         task_tgid: ABSENT,
         task_pid: ABSENT,
+        task_real_parent: ABSENT,
+        task_mm: ABSENT,
+        mm_arg_start: ABSENT,
+        mm_arg_end: ABSENT,
+        binprm_interp: ABSENT,
         files_fdt: ABSENT,
         fdt_fd: ABSENT,
         fdt_max_fds: ABSENT,
@@ -142,14 +157,11 @@ pub struct Selection {
     pub own_tgid: u32,
     /// Largest process id plus one (`/proc/sys/kernel/pid_max`): bytes in the `PROCESSES` map.
     pub pid_max: u32,
-    /// 1: the programs of calls stand twice at their tracepoints, since this kernel skips a program while a task is put aside
-    /// inside it.
-    pub twice: u32,
 }
 
 impl Selection {
     /// Everything is sent.
-    pub const ALL: Self = Self { by_port: 0, by_process: 1, own_tgid: 0, pid_max: 4_194_304, twice: 0 };
+    pub const ALL: Self = Self { by_port: 0, by_process: 1, own_tgid: 0, pid_max: 4_194_304 };
 }
 
 /// Counters that the kernel side keeps per processor, by index.
@@ -177,11 +189,12 @@ pub enum KernelCounter {
     StatesMade = 8,
     /// States removed from it since their socket was closed.
     StatesEnded = 9,
-    /// Calls that the second copy of a program saw since the first was skipped.
-    Mended = 10,
 }
 
 impl KernelCounter {
-    /// How many counters there are.
-    pub const COUNT: u32 = 11;
+    /// Room for the counters of a processor: whole cache lines, which no other processor writes.
+    pub const SLOTS: usize = 16;
 }
+
+const _: () =
+    assert!((KernelCounter::StatesEnded as usize) < KernelCounter::SLOTS, "the last counter has room");

@@ -39,6 +39,8 @@ pub struct Pipeline {
     clock: Clock,
     /// The records are of a capture: they know ends of connections instead of processes.
     views: Option<Views>,
+    /// Processes that have a successor whose first record has not come yet.
+    leaving: Vec<Arc<Process>>,
     counters: Arc<Counters>,
     rechecks: Rechecks,
     /// Processes about which something else was found out since the last [`Pipeline::recheck`].
@@ -58,25 +60,8 @@ impl Pipeline {
         seed: u64,
         counters: Arc<Counters>,
     ) -> Self {
-        Self {
-            processes,
-            ports,
-            connections: Connections::new(Limits::default(), Arc::clone(&counters)),
-            correlator: Correlator::new(
-                CorrelatorConfig { seed, ..CorrelatorConfig::default() },
-                Arc::clone(&counters),
-            ),
-            routes: Routes::default(),
-            wording: Arc::default(),
-            clock,
-            views: None,
-            counters,
-            rechecks: Rechecks::default(),
-            changed: Vec::new(),
-            events: Vec::new(),
-            finished: Vec::new(),
-            spans: Vec::new(),
-        }
+        let config = CorrelatorConfig { seed, ..CorrelatorConfig::default() };
+        Self::with(processes, ports, clock, (Limits::default(), config, None), counters)
     }
 
     /// An empty one for the records of a capture, which are in order and stamped by the calendar.
@@ -86,13 +71,33 @@ impl Pipeline {
         // The spans of another perspective are others.
         let seed = seed ^ (perspective as u64) << 62;
         let config = CorrelatorConfig { seed, processes: false, ..CorrelatorConfig::default() };
-        let pipeline =
-            Self::new(nobody, PortSet::default(), Clock::with_offset(0), seed, Arc::clone(&counters));
+        let of_ends = (Limits::in_order(), config, Some(Views::new(perspective)));
+        Self::with(nobody, PortSet::default(), Clock::with_offset(0), of_ends, counters)
+    }
+
+    fn with(
+        processes: Processes,
+        ports: PortSet,
+        clock: Clock,
+        (limits, config, views): (Limits, CorrelatorConfig, Option<Views>),
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
-            connections: Connections::new(Limits::in_order(), Arc::clone(&counters)),
-            correlator: Correlator::new(config, counters),
-            views: Some(Views::new(perspective)),
-            ..pipeline
+            processes,
+            ports,
+            connections: Connections::new(limits, Arc::clone(&counters)),
+            correlator: Correlator::new(config, Arc::clone(&counters)),
+            routes: Routes::default(),
+            wording: Arc::default(),
+            clock,
+            views,
+            leaving: Vec::new(),
+            counters,
+            rechecks: Rechecks::default(),
+            changed: Vec::new(),
+            events: Vec::new(),
+            finished: Vec::new(),
+            spans: Vec::new(),
         }
     }
 
@@ -103,6 +108,13 @@ impl Pipeline {
         self.correlator.set_sampler(sampler);
         self.routes.set_rules(routes);
         self.wording = Arc::new(wording);
+    }
+
+    /// Observes other processes and connections from here on. Returns the processes for which that changes something, and the
+    /// ids of those that nothing is known of.
+    pub fn set_targets(&mut self, targets: Targets) -> (Vec<Arc<Process>>, Vec<u32>) {
+        self.ports = targets.ports.clone();
+        (self.processes.set_targets(targets), self.processes.strangers())
     }
 
     /// Reads a record of the ring; `None` where it is none, which is counted.
@@ -138,7 +150,7 @@ impl Pipeline {
             self.processes.identify_forked(header.tgid)
         };
         if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
-            self.succeed(before.as_deref(), &process);
+            self.succeed(before, &process);
             self.correlator.scheduling(header.tgid, process.scheduling);
             self.rechecks.add(header.time_ns, header.tgid);
         }
@@ -158,15 +170,19 @@ impl Pipeline {
     /// Takes a process as a recording describes it.
     pub fn adopt(&mut self, process: Process) {
         let before = self.processes.known(process.id.tgid).cloned();
-        self.succeed(before.as_deref(), &process);
+        self.succeed(before, &process);
         self.correlator.scheduling(process.id.tgid, process.scheduling);
         self.processes.adopt(Arc::new(process));
     }
 
     /// What was learnt of a process says nothing of the one that has its id now, or of the program that replaced it.
-    fn succeed(&mut self, before: Option<&Process>, now: &Process) {
-        if before.is_some_and(|before| before.id != now.id || before.exe != now.exe) {
+    fn succeed(&mut self, before: Option<Arc<Process>>, now: &Process) {
+        let Some(before) = before else { return };
+        if before.id != now.id || before.exe != now.exe {
             self.correlator.process_ended(now.id.tgid);
+        }
+        if before.resource != now.resource {
+            self.leaving.push(before);
         }
     }
 
@@ -177,6 +193,11 @@ impl Pipeline {
 
     /// Takes a record.
     pub fn record(&mut self, record: &Record<'_>) {
+        if let Record::Chunk(header, _) = record {
+            for before in self.leaving.drain(..) {
+                self.processes.succeeded(before, header.time_ns);
+            }
+        }
         self.connections.record(record, &mut self.events);
         self.correlate();
     }
@@ -185,6 +206,11 @@ impl Pipeline {
     pub fn captured(&mut self, record: &Record<'_>) {
         Counters::add(&self.counters.records, 1);
         self.record(record);
+    }
+
+    /// The kernel side was found to have lost more, when that was counted at `until`. Before the tick that is to know of it.
+    pub fn lost(&mut self, until: Nanos) {
+        self.correlator.lost(until);
     }
 
     /// Every record stamped before `now` has been taken. Decides what has waited long enough.
@@ -242,7 +268,7 @@ impl Pipeline {
                 self.changed.extend(self.processes.exclude_backend(finished.tgid));
                 continue;
             } else {
-                let process = match self.processes.known(finished.tgid) {
+                let process = match self.processes.at(finished.tgid, last_moved(&finished)) {
                     Some(process) => Arc::clone(process),
                     // Only the other thread groups of a shared connection come here: none of their chunks was a first one.
                     None => self.processes.identify(finished.tgid),
@@ -262,6 +288,12 @@ impl Pipeline {
             self.spans.push((resource, span::build(finished, self.clock, process, route, &self.wording)));
         }
     }
+}
+
+/// When the last byte of an exchange was seen: whoever had the process's id then moved it.
+fn last_moved(finished: &Finished) -> Nanos {
+    let request = finished.exchange.request.last.time;
+    finished.exchange.response.map_or(request, |response| response.last.time.max(request))
 }
 
 /// Whom to look at again and when, the earliest first.

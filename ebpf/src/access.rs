@@ -148,22 +148,26 @@ pub unsafe fn probe<T: Copy + Default>(from: Kernel) -> T {
     unsafe { value.assume_init() }
 }
 
+/// The same number, of which the compiler knows nothing: it drops no comparison that the verifier needs, and makes no branch
+/// of arithmetic. A real move, since an empty statement breaks BTF line information.
+#[inline(always)]
+pub fn opaque(number: u64) -> u64 {
+    let mut number = number;
+    // SAFETY: changes nothing.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
+    number
+}
+
 /// Zero, of which the verifier knows nothing: numbers that are combined with it become unknown to it, and paths that differ
 /// in nothing else become one. `unknown` is any number that it knows nothing of.
 #[inline(always)]
 pub fn nothing(unknown: u64) -> u64 {
-    let mut same = unknown;
-    // SAFETY: changes nothing; a real move, as in `bounded`.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) same, options(nomem, nostack, preserves_flags)) };
-    unknown ^ same
+    unknown ^ opaque(unknown)
 }
 
-/// Keeps a length below its bound where the verifier can see it. The compiler, which knows the bound already, would drop a
-/// plain comparison.
+/// Keeps a length below its bound where the verifier can see it. The compiler may know the bound already.
 #[inline(always)]
 pub fn bounded(len: u64, most: u64) -> u64 {
-    let mut len = len;
-    // SAFETY: changes nothing; a real move, since an empty statement breaks BTF line information.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) len, options(nomem, nostack, preserves_flags)) };
+    let len = opaque(len);
     if len > most { most } else { len }
 }

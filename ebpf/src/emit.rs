@@ -13,21 +13,21 @@ use aya_ebpf::helpers::generated::{
 use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::limits::{
-    GATHERED, HEAD_BYTES, LARGE_PIECE, LOOKS, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES,
-    WAKE_BYTES,
+    GATHERED, HEAD_BYTES, LARGE_PIECE, LOOKS, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE,
+    SOFT_HEAD_BYTES, WAKE_BYTES,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::{self, Start};
 use sonde_abi::{ChunkHeader, ConnState, Direction, RecordKind};
 
-use crate::access::{Access, Kernel, bounded};
+use crate::access::{Access, Kernel, bounded, opaque};
 use crate::conn::{Extent, Socket};
 use crate::head::{Piece, SLACK, forget};
 use crate::lifetime;
 use crate::maps::{RING, count};
 use crate::processes::{self, Verdict};
-use crate::user::{self, ONE, Source};
+use crate::user::{self, Buffer, ONE, Source};
 
 /// What one call moved.
 pub struct Moved {
@@ -42,6 +42,8 @@ pub struct Moved {
     /// Where they are in the process.
     pub source: Source,
 }
+
+const _: () = assert!(BPF_RB_FORCE_WAKEUP == BPF_RB_NO_WAKEUP + 1 && WAKE_BYTES.is_power_of_two());
 
 /// What comes after a piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -138,15 +140,6 @@ fn count_unseen<A: Access>(state: &mut ConnState, call: &Moved, socket: &Socket)
 
 /// Bytes that a gathered record takes at most, and the mask that keeps them below [`PIECE`].
 const LAST: u64 = PIECE as u64 - 1;
-
-/// A number of which the compiler knows nothing, so that it does not make a branch of arithmetic.
-#[inline(always)]
-fn opaque(number: u64) -> u64 {
-    let mut number = number;
-    // SAFETY: changes nothing; a real move, since an empty statement breaks BTF line information.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
-    number
-}
 
 /// The smaller of two numbers below 2^63, without a branch.
 #[inline(always)]
@@ -259,9 +252,12 @@ impl Call<'_> {
         let mut piece = 0;
         while piece < PIECES_PER_CALL {
             let Some((base, len)) = self.contiguous() else { break };
-            // A large record for a few bytes would fill the ring with nothing.
+            // A large record for a few bytes would fill the ring with nothing: rather two of these, where a second may follow.
+            let medium = MEDIUM_PIECE as u64 * if piece + 1 < PIECES_PER_CALL { 2 } else { 1 };
             let next = if len <= PIECE as u64 {
                 self.send_piece::<A, PIECE>(base, len, false)
+            } else if len <= medium {
+                self.send_piece::<A, MEDIUM_PIECE>(base, len, false)
             } else {
                 let len = if len < LARGE_PIECE as u64 { len } else { LARGE_PIECE as u64 };
                 self.send_piece::<A, LARGE_PIECE>(base, len, false)
@@ -319,7 +315,7 @@ impl Call<'_> {
         // As few branches as can be, since the verifier follows each of them in each round: what ends the loop is told by bit 63
         // of differences.
         while buffers < GATHERED {
-            let Some((base, len)) = user::nth(self.source, self.index) else { break };
+            let Some(Buffer { base, len }) = user::nth(self.source, self.index) else { break };
             let len = len.wrapping_sub(behind);
             let left = u64::from(self.length).wrapping_sub(taken);
             let part = least(len, least(left, LAST.wrapping_sub(taken))) & LAST;
@@ -461,13 +457,17 @@ impl Call<'_> {
             self.take_tail();
         }
         let announced = processes::announce((self.id >> 32) as u32);
-        let mut wake = if announced == 0 { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP };
         // SAFETY: a query of our own ring.
         let waiting =
             unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
-        if waiting & (WAKE_BYTES - 1) < size && waiting >= WAKE_BYTES {
-            wake = BPF_RB_FORCE_WAKEUP;
-        }
+        // With this record, which takes a header of the ring's own, and whole words.
+        let before = waiting.wrapping_sub((size + 15) & !7);
+        let passed = opaque((waiting ^ before) & !(WAKE_BYTES - 1));
+        let wake = if announced == 0 {
+            u64::from(BPF_RB_NO_WAKEUP) + (passed.wrapping_neg() >> 63)
+        } else {
+            u64::from(BPF_RB_FORCE_WAKEUP)
+        };
         count(KernelCounter::Chunks);
         let header = record.cast::<ChunkHeader>();
         // SAFETY: the record has room for a header and is aligned to eight bytes; every field is written, here and in
@@ -486,7 +486,7 @@ impl Call<'_> {
             (*header).reserved = 0;
             (&raw mut (*header).tail).cast::<u64>().write(self.tail);
             self.socket.describe::<A>(self.state, header);
-            bpf_ringbuf_submit(record.cast(), u64::from(wake));
+            bpf_ringbuf_submit(record.cast(), wake);
         }
     }
 }

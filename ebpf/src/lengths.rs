@@ -4,34 +4,25 @@
 //! system calls cost nothing.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::macros::{btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use core::hint::cold_path;
 use sonde_abi::Direction;
 use sonde_abi::settings::ABSENT;
 
-use crate::access::{self, Access, Kernel, Typed};
+use crate::access::{self, Access, Kernel, Typed, Walked};
 use crate::emit::{Moved, moved};
 use crate::maps::offset;
 use crate::messages;
-use crate::syscalls::{self, Registers};
-use crate::twice::Turn;
+use crate::perf::registers;
+use crate::syscalls;
 use crate::user::Source;
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
 #[inline(always)]
 pub fn sent(ctx: BtfTracePointContext) -> i32 {
-    let _ = length(&ctx, Direction::Write, Turn::First);
-    0
-}
-
-/// [`sent`] once more ([`crate::twice`]).
-#[btf_tracepoint(function = "sock_send_length")]
-#[inline(always)]
-pub fn sent_missed(ctx: BtfTracePointContext) -> i32 {
-    let _ = length(&ctx, Direction::Write, Turn::Second);
+    let _ = length::<Typed>(Length::of(&ctx), Direction::Write);
     0
 }
 
@@ -39,15 +30,7 @@ pub fn sent_missed(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 #[inline(always)]
 pub fn received(ctx: BtfTracePointContext) -> i32 {
-    let _ = length(&ctx, Direction::Read, Turn::First);
-    0
-}
-
-/// [`received`] once more ([`crate::twice`]).
-#[btf_tracepoint(function = "sock_recv_length")]
-#[inline(always)]
-pub fn received_missed(ctx: BtfTracePointContext) -> i32 {
-    let _ = length(&ctx, Direction::Read, Turn::Second);
+    let _ = length::<Typed>(Length::of(&ctx), Direction::Read);
     0
 }
 
@@ -57,7 +40,15 @@ pub fn received_missed(ctx: BtfTracePointContext) -> i32 {
 #[fexit(function = "tcp_splice_read")]
 #[inline(always)]
 pub fn spliced_tcp(ctx: FExitContext) -> i32 {
-    let _ = spliced(&ctx);
+    let _ = spliced::<Typed>(&ctx);
+    0
+}
+
+/// The same beside the programs of [`crate::perf`], whose sockets' state is elsewhere.
+#[fexit(function = "tcp_splice_read")]
+#[inline(always)]
+pub fn spliced_tcp_walked(ctx: FExitContext) -> i32 {
+    let _ = spliced::<Walked>(&ctx);
     0
 }
 
@@ -65,12 +56,20 @@ pub fn spliced_tcp(ctx: FExitContext) -> i32 {
 #[fexit(function = "unix_stream_splice_read")]
 #[inline(always)]
 pub fn spliced_unix(ctx: FExitContext) -> i32 {
-    let _ = spliced(&ctx);
+    let _ = spliced::<Typed>(&ctx);
+    0
+}
+
+/// The same beside the programs of [`crate::perf`].
+#[fexit(function = "unix_stream_splice_read")]
+#[inline(always)]
+pub fn spliced_unix_walked(ctx: FExitContext) -> i32 {
+    let _ = spliced::<Walked>(&ctx);
     0
 }
 
 #[inline(always)]
-fn spliced(ctx: &FExitContext) -> Option<()> {
+fn spliced<A: Access>(ctx: &FExitContext) -> Option<()> {
     const RESULT: usize = 5;
     let moved_bytes = ctx.arg::<i64>(RESULT);
     if moved_bytes < 0 || offset!(socket_sk) == ABSENT {
@@ -79,41 +78,53 @@ fn spliced(ctx: &FExitContext) -> Option<()> {
     // SAFETY: a member of `struct socket`, which the verifier knows to be a `struct sock`.
     let sock = unsafe { Typed::load::<u64>(ctx.arg(0), offset!(socket_sk)) } as Kernel;
     let length = moved_bytes as u32;
-    moved::<Typed>(&Moved { sock, direction: Direction::Read, length, behind: 0, source: Source::NONE })
+    moved::<A>(&Moved { sock, direction: Direction::Read, length, behind: 0, source: Source::NONE })
 }
 
-#[inline(always)]
-fn length(ctx: &BtfTracePointContext, direction: Direction, turn: Turn) -> Option<()> {
-    if turn.is_done(bpf_get_current_pid_tgid() as u32) {
-        return None;
+/// What the tracepoints tell.
+#[derive(Clone, Copy)]
+pub struct Length {
+    /// The socket.
+    pub sock: Kernel,
+    /// Bytes moved, or an error.
+    pub moved: i32,
+    /// Of the call (`MSG_*`).
+    pub flags: i32,
+}
+
+impl Length {
+    #[inline(always)]
+    fn of(ctx: &BtfTracePointContext) -> Self {
+        Self { sock: ctx.arg(0), moved: ctx.arg(1), flags: ctx.arg(2) }
     }
-    let moved_bytes = ctx.arg::<i32>(1);
-    // SAFETY: helpers without conditions; the result is typed for the verifier.
-    let registers = Registers::of(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Kernel);
+}
+
+/// A call moved bytes.
+#[inline(always)]
+pub fn length<A: Access>(told: Length, direction: Direction) -> Option<()> {
+    let registers = registers();
     let several = registers.several();
-    if moved_bytes < 0 {
+    if told.moved < 0 {
         if several.is_some() {
             cold_path();
             messages::failed();
         }
         return None;
     }
-    let message_flags = ctx.arg::<i32>(2);
-    if direction == Direction::Read && message_flags & syscalls::NOT_CONSUMED != 0 {
+    if direction == Direction::Read && told.flags & syscalls::NOT_CONSUMED != 0 {
         return None;
     }
-    let sock = ctx.arg::<*const u8>(0);
-    let length = moved_bytes as u32;
+    let length = told.moved as u32;
     let mut source = match several {
         Some(vector) => {
             cold_path();
-            messages::source(&vector, sock as u64, length)
+            messages::source(&vector, told.sock as u64, length)
         }
         None => registers.source(direction),
     };
-    if direction == Direction::Read && message_flags & syscalls::MSG_TRUNC != 0 {
+    if direction == Direction::Read && told.flags & syscalls::MSG_TRUNC != 0 {
         source = Source::NONE;
     }
     let source = source.hidden(access::nothing(bpf_get_current_pid_tgid()));
-    moved::<Typed>(&Moved { sock, direction, length, behind: 0, source })
+    moved::<A>(&Moved { sock: told.sock, direction, length, behind: 0, source })
 }

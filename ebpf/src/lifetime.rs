@@ -13,14 +13,14 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::limits::UNIX_PATH;
+use sonde_abi::record::life_flags;
 use sonde_abi::settings::{ABSENT, KernelCounter};
 use sonde_abi::{ConnState, LifeEvent, LifeHeader, RecordKind, Role};
 
 use crate::access::{Access, Kernel, Typed, Walked, bounded, probe};
-use crate::conn::Socket;
+use crate::conn::{Reached, Socket};
 use crate::maps::{CONNS, RING, count, offset};
 use crate::processes::{self, Verdict};
-use crate::twice::Turn;
 
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
@@ -29,42 +29,32 @@ const TCP_FIN_WAIT1: i32 = 4;
 const TCP_CLOSE: i32 = 7;
 const TCP_LAST_ACK: i32 = 9;
 
-/// `inet_sock_set_state(const struct sock *sk, int oldstate, int newstate)` beside the `lengths` family.
+/// `inet_sock_set_state(const struct sock *sk, int oldstate, int newstate)` where sockets are typed.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[inline(always)]
 pub fn set_state_typed(ctx: BtfTracePointContext) -> i32 {
-    let sock = ctx.arg(0);
-    if !Turn::First.is_state_done(sock) {
-        let _ = set_state::<Typed>(sock, ctx.arg(2));
-    }
+    let _ = set_state::<Typed>(ctx.arg(0), ctx.arg(2));
     0
 }
 
-/// [`set_state_typed`] once more ([`crate::twice`]).
-#[btf_tracepoint(function = "inet_sock_set_state")]
-#[inline(always)]
-pub fn set_state_typed_missed(ctx: BtfTracePointContext) -> i32 {
-    let sock = ctx.arg(0);
-    if !Turn::Second.is_state_done(sock) {
-        let _ = set_state::<Typed>(sock, ctx.arg(2));
-    }
-    0
-}
-
-/// The same beside the `syscalls` family.
+/// The same where they are not.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[inline(always)]
 pub fn set_state_walked(ctx: BtfTracePointContext) -> i32 {
-    let sock: Kernel = ctx.arg(0);
-    let new_state = ctx.arg(2);
+    walk_state(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// A socket, found by its address, changes its state. To be told twice of one change is no harm.
+#[inline(always)]
+pub fn walk_state(sock: Kernel, old_state: i32, new_state: i32) {
     let _ = set_state::<Walked>(sock, new_state);
     // A process that still reads or writes a closed socket makes its state anew, which must not become that of the next
     // socket at this address. The end that calls connect begins with a state of its own.
-    let accepted = new_state == TCP_ESTABLISHED && ctx.arg::<i32>(1) == TCP_SYN_RECV;
+    let accepted = new_state == TCP_ESTABLISHED && old_state == TCP_SYN_RECV;
     if (new_state == TCP_CLOSE || accepted) && CONNS.remove(&(sock as u64)).is_ok() {
         count(KernelCounter::StatesEnded);
     }
-    0
 }
 
 #[inline(always)]
@@ -111,7 +101,9 @@ fn tell<A: Access>(sock: Kernel, event: LifeEvent) -> Option<()> {
     let error = unsafe { A::load::<u32>(sock, offset!(sk_err)) } as u16;
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let header = LifeHeader { event: event as u8, error, time_ns, ..life(sock, state) };
+    let Reached { written, read, all } = Socket { sock }.reached::<A>(state);
+    let flags = if all { life_flags::READ_ALL } else { 0 };
+    let header = LifeHeader { event: event as u8, error, flags, time_ns, written, read, ..life(sock, state) };
     output(&header, LifeHeader::LEN as u64)
 }
 
@@ -138,12 +130,15 @@ pub fn forked(child: u32, parent: u32) -> Option<()> {
         event: LifeEvent::Forked as u8,
         error: 0,
         length: 0,
+        flags: 0,
         time_ns,
         sock: 0,
         first_local: 0,
         first_peer: parent,
         tgid: child,
         tid: child,
+        written: 0,
+        read: 0,
     };
     output(&header, LifeHeader::LEN as u64)
 }
@@ -188,7 +183,7 @@ fn named<A: Access>(sock: Kernel, state: &ConnState) -> Option<()> {
             return None;
         }
         let header =
-            LifeHeader { event: LifeEvent::UnixName as u8, length: length as u32, ..life(sock, state) };
+            LifeHeader { event: LifeEvent::UnixName as u8, length: length as u16, ..life(sock, state) };
         record.cast::<LifeHeader>().write(header);
         bpf_ringbuf_submit(record.cast(), u64::from(BPF_RB_NO_WAKEUP));
     }
@@ -213,12 +208,15 @@ fn life(sock: Kernel, state: &ConnState) -> LifeHeader {
         event: 0,
         error: 0,
         length: 0,
+        flags: 0,
         time_ns: 0,
         sock: sock as u64,
         first_local: state.first_local,
         first_peer: state.first_peer,
         tgid: 0,
         tid: 0,
+        written: 0,
+        read: 0,
     }
 }
 

@@ -12,9 +12,9 @@ mod lengths;
 mod lifetime;
 mod maps;
 mod messages;
+mod perf;
 mod processes;
 mod syscalls;
-mod twice;
 mod user;
 
 /// The helpers used are GPL-only in the kernel; the sources are Apache-2.0 as the rest of the project.

@@ -1,11 +1,13 @@
 //! Maps and read-only settings that the agent shares with the programs.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray, RingBuf, SkStorage};
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::btf_map;
 use sonde_abi::limits::{CONNECTIONS, RING_BYTES};
 use sonde_abi::settings::{KernelCounter, Offsets, Selection};
-use sonde_abi::{ConnState, ProcessState};
+use sonde_abi::start::PLACES;
+use sonde_abi::{ConnState, ProcessState, Start};
 
 use crate::messages::Cursor;
 
@@ -18,25 +20,21 @@ pub static RING: RingBuf<u8, { RING_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 pub static PROCESSES: Array<[u8; PAGE], 1024, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Bytes in an element of [`PROCESSES`] and [`DONE`].
+/// Bytes in an element of [`PROCESSES`].
 const PAGE: usize = 4096;
 
-/// One byte for each thread id, in pages: 1 from the first copy of a program to the second ([`crate::twice`]). As large as
-/// [`PROCESSES`] where programs stand twice, one page elsewhere.
+/// How processes began, by [`Start::place`].
 #[btf_map]
-pub static DONE: Array<[u8; PAGE], 1024> = Array::new();
-
-/// Sockets from the first copy of the program of states to the second, by a hash of their address.
-#[btf_map]
-pub static STATE_DONE: Array<u64, 1024> = Array::new();
+pub static STARTS: Array<Start, { PLACES as usize }> = Array::new();
 
 /// Bitmap of ports that select connections.
 #[btf_map]
 pub static PORTS: Array<u64, 1024> = Array::new();
 
-/// Counters, by [`KernelCounter`].
+/// Counters by [`KernelCounter`], an element for each processor; their number is set before loading. The agent maps it: while
+/// a map is asked by a system call, the kernel runs no program of a perf event on that processor.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<u64, { KernelCounter::COUNT as usize }> = PerCpuArray::new();
+pub static COUNTERS: Array<[u64; KernelCounter::SLOTS], 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// State of sockets that a program holds typed.
 #[btf_map]
@@ -50,9 +48,9 @@ pub static CONNS: LruHashMap<u64, ConnState, { CONNECTIONS as usize }> = LruHash
 #[btf_map]
 pub static CURSORS: LruHashMap<u32, Cursor, 1024> = LruHashMap::new();
 
-/// The two copies of the program of `sys_exit`, which calls itself for each message.
+/// The program of `sys_exit`, which calls itself for each message.
 #[btf_map]
-pub static NEXT_MESSAGE: ProgramArray<2> = ProgramArray::new();
+pub static NEXT_MESSAGE: ProgramArray<1> = ProgramArray::new();
 
 /// Where this kernel keeps what the programs read. Overridden and frozen before loading.
 #[unsafe(no_mangle)]
@@ -93,7 +91,7 @@ pub mod offsets {
         };
     }
     accessors! {
-        task_files task_tgid task_pid files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
+        task_files task_tgid task_pid task_real_parent task_mm mm_arg_start mm_arg_end binprm_interp files_fdt fdt_fd fdt_max_fds file_inode file_private_data inode_ino inode_mode socket_sk socket_file
         sk_socket sk_type sk_protocol sk_err sk_shutdown skc_family skc_state skc_num inet_sport skc_dport skc_daddr skc_rcv_saddr
         skc_v6_daddr skc_v6_rcv_saddr tcp_bytes_acked tcp_bytes_received tcp_snd_una tcp_write_seq tcp_rcv_nxt
         tcp_copied_seq tcp_mstamp unix_peer unix_addr unix_addr_len unix_addr_name
@@ -118,33 +116,19 @@ pub fn own_tgid() -> u32 {
     setting!(SELECTION, own_tgid)
 }
 
-/// Whether the programs of calls stand twice at their tracepoints.
-#[inline(always)]
-pub fn twice() -> bool {
-    setting!(SELECTION, twice) != 0
-}
-
-/// Where a socket's address is left.
-#[inline(always)]
-pub fn state_mark(sock: u64) -> Option<*mut u64> {
-    // The multiplier of Fibonacci hashing: the high bits of the product depend on all of the address.
-    STATE_DONE.get_ptr_mut((sock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as u32)
-}
-
 /// Adds to a counter of this processor.
 #[inline(always)]
 pub fn count(counter: KernelCounter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: a slot of this processor. A program that interrupts this one may lose an increment of it at worst.
-        unsafe { *value += 1 };
+    // SAFETY: a helper without conditions.
+    if let Some(counters) = COUNTERS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) {
+        // SAFETY: within the element of this processor, where a program stays until it ends. One that interrupts it may lose an
+        // increment of it at worst.
+        unsafe { *counters.cast::<u64>().add(counter as usize) += 1 };
     }
     #[cfg(feature = "log")]
     if !matches!(
         counter,
-        KernelCounter::Chunks
-            | KernelCounter::StatesMade
-            | KernelCounter::StatesEnded
-            | KernelCounter::Mended
+        KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded
     ) {
         log(counter);
     }
@@ -156,10 +140,7 @@ pub fn count(counter: KernelCounter) {
 #[inline(never)]
 fn log(counter: KernelCounter) {
     match counter {
-        KernelCounter::Chunks
-        | KernelCounter::StatesMade
-        | KernelCounter::StatesEnded
-        | KernelCounter::Mended => {}
+        KernelCounter::Chunks | KernelCounter::StatesMade | KernelCounter::StatesEnded => {}
         KernelCounter::RingFull => aya_log_ebpf::debug!(&(), "ring full: a record is lost"),
         KernelCounter::UserFault => aya_log_ebpf::debug!(&(), "memory is not there: sent without payload"),
         KernelCounter::StateFull => aya_log_ebpf::debug!(&(), "no room for a socket's state: not observed"),
@@ -176,14 +157,6 @@ pub fn process(tgid: u32) -> Option<*mut u8> {
     let page = PROCESSES.get_ptr_mut(tgid >> 12)?;
     // SAFETY: the offset is below the size of the element.
     Some(unsafe { page.cast::<u8>().add((tgid & 4095) as usize) })
-}
-
-/// The mark of a thread, `None` for ids beyond the map.
-#[inline(always)]
-pub fn mark(thread: u32) -> Option<*mut u8> {
-    let page = DONE.get_ptr_mut(thread >> 12)?;
-    // SAFETY: the offset is below the size of the element.
-    Some(unsafe { page.cast::<u8>().add((thread & 4095) as usize) })
 }
 
 /// Whether a port is among the selected ones.

@@ -3,14 +3,13 @@
 //! `lengths` sees each message by itself, but not which it is; `syscalls` sees all of them at once, when the call returns.
 //! Each keeps for the thread how far it has come. On a stream socket such calls are rare, so what they cost is theirs alone.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use aya_ebpf::programs::BtfTracePointContext;
 use sonde_abi::limits::MESSAGES_PER_CALL;
 
 use crate::emit::Moved;
 use crate::maps::{CURSORS, NEXT_MESSAGE};
-use crate::twice::Turn;
 use crate::user::{self, Source};
 
 /// `struct mmsghdr[count]` of a process.
@@ -146,12 +145,12 @@ pub fn step(vector: &Vector, count: u64, nothing: u64, message: &mut Moved) -> O
 
 /// `syscalls`: runs the program again for the next message, if there is one.
 #[inline(always)]
-pub fn again(ctx: &BtfTracePointContext, turn: Turn) {
+pub fn again(ctx: &impl EbpfContext) {
     let thread = thread();
     if CURSORS.get_ptr(&thread).is_none() {
         return;
     }
     // SAFETY: no variable of this program is used after it, should it succeed.
-    unsafe { NEXT_MESSAGE.tail_call(ctx, turn.slot()) };
+    unsafe { NEXT_MESSAGE.tail_call(ctx, 0) };
     let _ = CURSORS.remove(&thread);
 }

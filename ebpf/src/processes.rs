@@ -1,12 +1,16 @@
 //! Which processes are sent, and when an id stops meaning what the agent decided about it.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_ktime_get_ns, bpf_probe_read_kernel_str, bpf_probe_read_user,
+};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use sonde_abi::settings::ABSENT;
-use sonde_abi::{ProcessState, record::flags};
+use sonde_abi::start::{ARGS, PROGRAM, kind};
+use sonde_abi::{ProcessState, Start, record::flags};
 
-use crate::access::{Access, Kernel, Typed};
+use crate::access::{Access, Kernel, Typed, bounded};
 use crate::lifetime;
 use crate::maps::{self, offset};
 
@@ -76,14 +80,17 @@ fn forked(child: Kernel) -> Option<()> {
     if child != thread || parent == maps::own_tgid() {
         return None;
     }
+    begin(child, parent, |_| kind::FORK);
     // SAFETY: as above.
     let state = unsafe { maps::process(parent)?.read_volatile() };
     // Where ports select, any process may have a connection that counts.
-    if state == maps::UNKNOWN || (state == ProcessState::Excluded as u8 && !maps::by_port()) {
+    let sent = state != maps::UNKNOWN && (state != ProcessState::Excluded as u8 || maps::by_port());
+    // Written in any case: the agent may have decided about a process with this id after it was gone.
+    // SAFETY: as above; the child does not run yet.
+    unsafe { maps::process(child)?.write_volatile(if sent { FORKED } else { maps::UNKNOWN }) };
+    if !sent {
         return None;
     }
-    // SAFETY: as above; the child does not run yet.
-    unsafe { maps::process(child)?.write_volatile(FORKED) };
     lifetime::forked(child, parent)
 }
 
@@ -104,6 +111,76 @@ pub fn process_exit(_: BtfTracePointContext) -> i32 {
 pub fn process_exec(_: BtfTracePointContext) -> i32 {
     forget((bpf_get_current_pid_tgid() >> 32) as u32);
     0
+}
+
+/// Keeps what the program is, beside [`process_exec`]: `sched_process_exec(struct task_struct *p, pid_t old_pid, struct
+/// linux_binprm *bprm)`.
+#[btf_tracepoint(function = "sched_process_exec")]
+#[inline(always)]
+pub fn process_program(ctx: BtfTracePointContext) -> i32 {
+    let _ = program(ctx.arg(0), ctx.arg(2));
+    0
+}
+
+#[inline(always)]
+fn program(task: Kernel, binprm: Kernel) -> Option<()> {
+    if offset!(task_tgid) == ABSENT || offset!(task_real_parent) == ABSENT || offset!(binprm_interp) == ABSENT
+    {
+        return None;
+    }
+    // SAFETY: members of `struct task_struct` and `struct linux_binprm`.
+    let (tgid, parent, interp) = unsafe {
+        let parent = Typed::load::<u64>(task, offset!(task_real_parent)) as Kernel;
+        (
+            Typed::load::<u32>(task, offset!(task_tgid)),
+            Typed::load::<u32>(parent, offset!(task_tgid)),
+            Typed::load::<u64>(binprm, offset!(binprm_interp)),
+        )
+    };
+    begin(tgid, parent, |start| {
+        // SAFETY: the helpers write into the place no more than the members hold.
+        unsafe {
+            bpf_get_current_comm((&raw mut (*start).comm).cast(), 16);
+            bpf_probe_read_kernel_str((&raw mut (*start).program).cast(), PROGRAM as u32, interp as *const _);
+            (*start).args_len = arguments(task, start).unwrap_or(0);
+        }
+        kind::EXEC
+    })
+}
+
+/// Copies the arguments, which the kernel has just written. Gives how many bytes of them there are.
+#[inline(always)]
+fn arguments(task: Kernel, start: *mut Start) -> Option<u32> {
+    if offset!(task_mm) == ABSENT || offset!(mm_arg_start) == ABSENT || offset!(mm_arg_end) == ABSENT {
+        return None;
+    }
+    // SAFETY: members of `struct task_struct` and `struct mm_struct`.
+    let (from, to) = unsafe {
+        let mm = Typed::load::<u64>(task, offset!(task_mm)) as Kernel;
+        if mm.is_null() {
+            return None;
+        }
+        (Typed::load::<u64>(mm, offset!(mm_arg_start)), Typed::load::<u64>(mm, offset!(mm_arg_end)))
+    };
+    let len = bounded(to.wrapping_sub(from), ARGS as u64) as u32;
+    // SAFETY: no more bytes than the member holds.
+    let failed = unsafe { bpf_probe_read_user((&raw mut (*start).args).cast(), len, from as *const _) };
+    (failed == 0).then_some(len)
+}
+
+/// Takes the place of a process. Whoever reads it meanwhile finds no process there.
+#[inline(always)]
+fn begin(tgid: u32, parent: u32, fill: impl FnOnce(*mut Start) -> u32) -> Option<()> {
+    let start = maps::STARTS.get_ptr_mut(Start::place(tgid))?;
+    // SAFETY: a map value. Two processes of one place that begin at once leave a mixture, which is as likely as rare.
+    unsafe {
+        (&raw mut (*start).tgid).write_volatile(0);
+        (*start).time_ns = bpf_ktime_get_ns();
+        (*start).parent = parent;
+        (*start).kind = fill(start);
+        (&raw mut (*start).tgid).write_volatile(tgid);
+    }
+    Some(())
 }
 
 #[inline(always)]

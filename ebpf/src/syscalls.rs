@@ -4,6 +4,7 @@
 //! At the exit the registers still hold the call's arguments, so nothing is kept from the entry. The socket is found by
 //! walking descriptor, file and socket with probe reads.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::macros::btf_tracepoint;
@@ -17,7 +18,6 @@ use crate::emit::{Moved, moved};
 use crate::maps::offset;
 use crate::messages::{self, Vector};
 use crate::processes::{self, Verdict};
-use crate::twice::Turn;
 use crate::user::{self, Source};
 
 /// System calls of x86-64, each as one bit of a mask: a number that stays unknown to the verifier is one path through the
@@ -121,39 +121,35 @@ impl Registers {
 #[btf_tracepoint(function = "sys_exit")]
 #[inline(always)]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    exits(&ctx, Turn::First)
-}
-
-/// [`sys_exit`] once more ([`crate::twice`]).
-#[btf_tracepoint(function = "sys_exit")]
-#[inline(always)]
-pub fn sys_exit_missed(ctx: BtfTracePointContext) -> i32 {
-    exits(&ctx, Turn::Second)
-}
-
-#[inline(always)]
-fn exits(ctx: &BtfTracePointContext, turn: Turn) -> i32 {
-    let result = ctx.arg::<i64>(1);
-    if result >= 0 {
-        let _ = exit(&Registers::of(ctx.arg::<*const u8>(0)), result.cast_unsigned(), turn);
-        // Read again rather than carried along.
-        if Registers::of(ctx.arg::<*const u8>(0)).several().is_some() {
-            cold_path();
-            messages::again(ctx, turn);
-        }
-    }
+    exits(&ctx, ctx.arg(1), || Registers::of(ctx.arg(0)));
     0
 }
 
+/// Whether a system call is one of those that move bytes of a socket.
 #[inline(always)]
-fn exit(registers: &Registers, result: u64, turn: Turn) -> Option<()> {
+pub fn moves_bytes(number: u64) -> bool {
+    nr::bits(number) != 0
+}
+
+/// A system call ends.
+#[inline(always)]
+pub fn exits(ctx: &impl EbpfContext, result: i64, registers: impl Fn() -> Registers) {
+    if result >= 0 {
+        let _ = exit(&registers(), result.cast_unsigned());
+        // Read again rather than carried along.
+        if registers().several().is_some() {
+            cold_path();
+            messages::again(ctx);
+        }
+    }
+}
+
+#[inline(always)]
+fn exit(registers: &Registers, result: u64) -> Option<()> {
     if registers.call == 0 {
         return None;
     }
     let id = bpf_get_current_pid_tgid();
-    if turn.is_done(id as u32) {
-        return None;
-    }
     // The filter comes before the walk, which costs ten times as much.
     if processes::judge((id >> 32) as u32) == Verdict::Drop {
         return None;

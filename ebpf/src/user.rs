@@ -7,7 +7,8 @@ use sonde_abi::settings::KernelCounter;
 
 use crate::maps::count;
 
-/// One contiguous buffer.
+/// One contiguous buffer: `struct iovec` as it lies in memory.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Buffer {
     /// Where it begins.
@@ -46,14 +47,6 @@ impl Source {
     }
 }
 
-/// `struct iovec` as it lies in memory.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Iovec {
-    base: u64,
-    len: u64,
-}
-
 /// `struct msghdr` up to what is needed of it (sendmsg(2)).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -86,15 +79,13 @@ pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
         count(KernelCounter::FarBuffer);
         return None;
     }
-    let iovec = read::<Iovec>(source.address.wrapping_add(index * size_of::<Iovec>() as u64))?;
-    Some(Buffer { base: iovec.base, len: iovec.len })
+    nth(source, index)
 }
 
-/// Place and length of the buffer with this number in a vector; whether there are as many is the caller's concern.
+/// The buffer with this number in a vector; whether there are as many is the caller's concern.
 #[inline(always)]
-pub fn nth(source: Source, index: u64) -> Option<(u64, u64)> {
-    let iovec = read::<Iovec>(source.address.wrapping_add(index * size_of::<Iovec>() as u64))?;
-    Some((iovec.base, iovec.len))
+pub fn nth(source: Source, index: u64) -> Option<Buffer> {
+    read(source.address.wrapping_add(index * size_of::<Buffer>() as u64))
 }
 
 /// Reads from the process, `None` where the memory is not there.

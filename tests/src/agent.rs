@@ -5,9 +5,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use tempfile::TempDir;
 
 use crate::gate;
+use crate::metrics;
 use crate::processes::{Process, run};
 use crate::spans::{self, Span};
 
@@ -34,6 +36,8 @@ pub struct Agent {
 pub struct Finished {
     /// Every span of its JSON output.
     pub spans: Vec<Span>,
+    /// Every line of metrics there.
+    pub metrics: Vec<ExportMetricsServiceRequest>,
     /// Its standard error.
     pub log: String,
     /// How it ended.
@@ -128,8 +132,11 @@ impl Agent {
         let Self { process, said: _, json, _folder } = self;
         let (status, log) = process.terminate();
         assert!(status.success(), "sonde ended with {status}: {log}");
-        let spans = if json.is_file() { spans::read(&json) } else { Vec::new() };
-        Finished { spans, log, status }
+        let (mut spans, mut metrics) = (Vec::new(), Vec::new());
+        if json.is_file() {
+            (spans, metrics) = (spans::read(&json), metrics::requests(&json));
+        }
+        Finished { spans, metrics, log, status }
     }
 
     /// The spans that it has written so far.

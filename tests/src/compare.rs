@@ -14,16 +14,16 @@ pub struct Report {
     expected: usize,
     /// Span's duration less the client's measurement, in nanoseconds, for each kind.
     deltas: BTreeMap<Kind, Vec<i64>>,
-    /// Whether a chunked body may have no size.
-    chunked_unsized: bool,
+    /// Beginnings of paths whose bodies may have no size.
+    unsized_paths: &'static [&'static str],
 }
 
 impl Report {
-    /// One that takes a chunked body without a size; a size that is said must be right here too. That the size is there is
-    /// what the open tests of chunked bodies compare.
+    /// One that takes bodies of such paths without a size; a size that is said must be right here too. That the size is there
+    /// is what the open tests of chunked bodies compare.
     #[must_use]
-    pub fn chunked_sizes_elsewhere() -> Self {
-        Self { chunked_unsized: true, ..Self::default() }
+    pub fn without_sizes_of(paths: &'static [&'static str]) -> Self {
+        Self { unsized_paths: paths, ..Self::default() }
     }
 
     /// One more difference.
@@ -45,7 +45,7 @@ impl Report {
             match by_path.remove(call.path.as_str()).as_deref() {
                 None => self.problem(format!("{what} {kind:?} {} {} has no span", call.method, call.path)),
                 Some([span]) => {
-                    if let Some(wrong) = differences(call, port, span, self.chunked_unsized) {
+                    if let Some(wrong) = differences(call, port, span, self.unsized_paths) {
                         self.problem(format!("{what} {kind:?} {} {}: {wrong}", call.method, call.path));
                     }
                     let measured = call.end.saturating_sub(call.start);
@@ -157,14 +157,14 @@ impl Report {
     /// # Panics
     /// With the differences, and with what Sonde said.
     pub fn check(&self, what: &str, log: &str) {
-        let Self { problems, count, expected, deltas: _, chunked_unsized: _ } = self;
+        let Self { problems, count, expected, deltas: _, unsized_paths: _ } = self;
         println!("{what}: {expected} spans expected, {count} differences;{}", self.durations());
         assert!(*count == 0, "{what}: {count} differences\n  {}\nsonde said: {log}", problems.join("\n  "));
     }
 }
 
 /// What a span tells wrongly about its call.
-fn differences(call: &Call, port: u16, span: &Span, chunked_unsized: bool) -> Option<String> {
+fn differences(call: &Call, port: u16, span: &Span, unsized_paths: &[&str]) -> Option<String> {
     let mut wrong = Vec::new();
     let mut expect = |what: &str, found: &str, expected: &str| {
         if found != expected {
@@ -187,7 +187,8 @@ fn differences(call: &Call, port: u16, span: &Span, chunked_unsized: bool) -> Op
         ("request body", "http.request.body.size", call.sent),
         ("response body", "http.response.body.size", call.received),
     ] {
-        if chunked_unsized && is_chunked(call) && span.attribute(key).is_empty() {
+        let may_lack = unsized_paths.iter().any(|path| call.path.starts_with(path));
+        if may_lack && span.attribute(key).is_empty() {
             continue;
         }
         // Nothing needs to be said of a body that is not there.
@@ -203,9 +204,4 @@ fn differences(call: &Call, port: u16, span: &Span, chunked_unsized: bool) -> Op
         Kind::Server => {}
     }
     (!wrong.is_empty()).then(|| wrong.join(", "))
-}
-
-/// Whether a body of this call is chunked, as its path says.
-fn is_chunked(call: &Call) -> bool {
-    call.path.starts_with("/stream/") || call.path.starts_with("/echo/chunked/")
 }

@@ -70,14 +70,15 @@ pub fn hooks() -> String {
     }
 }
 
-/// The OpenTelemetry Collector that `cargo xtask backends` builds: `SONDE_TEST_COLLECTOR` says where it is.
+/// A backend that `cargo xtask backends` builds, by the variable that says where it is.
 ///
 /// # Panics
 /// Where it is not said.
 #[must_use]
-pub fn collector() -> PathBuf {
-    let path = std::env::var_os("SONDE_TEST_COLLECTOR");
-    path.expect("no Collector: SONDE_TEST_COLLECTOR=$(cargo xtask backends)").into()
+pub fn backend(variable: &str) -> PathBuf {
+    let path = std::env::var_os(variable);
+    path.unwrap_or_else(|| panic!("no {variable}: `cargo xtask backends` builds it and says where it is"))
+        .into()
 }
 
 /// The workspace's root.

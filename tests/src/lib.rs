@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod apps;
+pub mod backends;
 pub mod calls;
 pub mod captures;
 pub mod chain;
@@ -10,11 +11,13 @@ pub mod clients;
 pub mod compare;
 pub mod frames;
 pub mod gate;
+pub mod groups;
 pub mod metrics;
 pub mod namespaces;
 pub mod processes;
 pub mod raw;
 pub mod recording;
+pub mod resources;
 pub mod servers;
 pub mod sink;
 pub mod spans;

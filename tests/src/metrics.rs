@@ -1,13 +1,16 @@
-//! Histograms as a consumer of OTLP/JSON Lines, of OTLP/protobuf or of a Prometheus endpoint reads them.
+//! Metrics as a consumer of OTLP/JSON Lines, of OTLP/protobuf or of a Prometheus endpoint reads them.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::Path;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use serde_json::Value;
 
-use crate::spans::{attributes, proto_attributes};
+use crate::calls::Call;
+use crate::spans::{Kind, Span, attributes, proto_attributes};
 
 /// What tells a series apart: metric, `service.instance.id`, labels.
 pub type Series = (String, String, BTreeMap<String, String>);
@@ -31,6 +34,30 @@ pub struct Point {
     pub is_delta: bool,
     /// Span ids of its exemplars.
     pub exemplars: Vec<String>,
+}
+
+/// Requests by method and status.
+pub type Counts = BTreeMap<(String, String), u64>;
+
+/// What a client says it did.
+#[must_use]
+pub fn of_calls(calls: &[Call]) -> Counts {
+    let mut counts = Counts::new();
+    for call in calls {
+        *counts.entry((call.method.clone(), call.status.to_string())).or_default() += 1;
+    }
+    counts
+}
+
+/// How many spans of a kind have a duration in each bucket: up to and with each of the bounds, in seconds, and above them.
+#[must_use]
+pub fn buckets(spans: &[Span], kind: Kind, bounds: &[f64]) -> Vec<u64> {
+    let mut buckets = vec![0; bounds.len() + 1];
+    for span in spans.iter().filter(|span| span.kind == kind) {
+        let at = bounds.partition_point(|bound| ((bound * 1e9).round() as u64) < span.duration());
+        buckets[at] += 1;
+    }
+    buckets
 }
 
 /// All explicit histograms of a file of OTLP/JSON lines, in the order of the lines.
@@ -111,6 +138,143 @@ pub fn of_requests(requests: &[ExportMetricsServiceRequest]) -> Vec<(Series, Poi
         }
     }
     points
+}
+
+/// The lines of metrics in a file of OTLP/JSON lines, each as the request that it would be over Protobuf.
+///
+/// # Panics
+/// Where it is not what OTLP/JSON prescribes.
+#[must_use]
+pub fn requests(path: &Path) -> Vec<ExportMetricsServiceRequest> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines = text.lines().filter(|line| line.starts_with("{\"resourceMetrics\""));
+    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// One data point with everything that it says and that is said of it, every number to its last digit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Item {
+    /// The metric's name.
+    pub name: String,
+    /// Unit, description, kind; for what is added up also what a point covers.
+    pub metric: String,
+    /// Attributes of the resource.
+    pub resource: Vec<String>,
+    /// Name, version and schema.
+    pub scope: String,
+    /// Attributes of the point.
+    pub attributes: Vec<String>,
+    /// The rest of it.
+    pub point: String,
+}
+
+/// All data points of all kinds, in an order that does not depend on how they came.
+#[must_use]
+pub fn items(requests: &[ExportMetricsServiceRequest]) -> Vec<Item> {
+    let mut items = Vec::new();
+    for resource in requests.iter().flat_map(|request| &request.resource_metrics) {
+        let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
+        for scope in &resource.scope_metrics {
+            let InstrumentationScope { name, version, .. } = scope.scope.clone().unwrap_or_default();
+            let schemas = (&resource.schema_url, &scope.schema_url);
+            for metric in &scope.metrics {
+                let of = Item {
+                    name: metric.name.clone(),
+                    metric: format!("{} {}", metric.unit, metric.description),
+                    resource: texts(attributes),
+                    scope: format!("{name} {version} {schemas:?}"),
+                    ..Item::default()
+                };
+                let covers = |temporality: i32| format!("temporality {temporality}");
+                match metric.data.clone() {
+                    Some(Data::Gauge(it)) => {
+                        add(&mut items, &of, "gauge", it.data_points, |it| &mut it.attributes);
+                    }
+                    Some(Data::Sum(it)) => {
+                        let kind = format!("sum {} {}", covers(it.aggregation_temporality), it.is_monotonic);
+                        add(&mut items, &of, &kind, it.data_points, |it| &mut it.attributes);
+                    }
+                    Some(Data::Histogram(it)) => {
+                        let kind = format!("histogram {}", covers(it.aggregation_temporality));
+                        add(&mut items, &of, &kind, it.data_points, |it| &mut it.attributes);
+                    }
+                    Some(Data::ExponentialHistogram(it)) => {
+                        let kind = format!("exponential {}", covers(it.aggregation_temporality));
+                        add(&mut items, &of, &kind, it.data_points, |it| &mut it.attributes);
+                    }
+                    other => panic!("{}: {other:?}", metric.name),
+                }
+            }
+        }
+    }
+    items.sort();
+    items
+}
+
+fn add<P: Debug>(
+    items: &mut Vec<Item>,
+    of: &Item,
+    kind: &str,
+    points: Vec<P>,
+    attributes: impl Fn(&mut P) -> &mut Vec<KeyValue>,
+) {
+    for mut point in points {
+        let attributes = texts(&std::mem::take(attributes(&mut point)));
+        let (metric, point) = (format!("{} {kind}", of.metric), format!("{point:?}"));
+        items.push(Item { metric, attributes, point, ..of.clone() });
+    }
+}
+
+/// Attributes with the types of their values, in order.
+fn texts(attributes: &[KeyValue]) -> Vec<String> {
+    let mut texts: Vec<String> =
+        attributes.iter().map(|pair| format!("{}={:?}", pair.key, pair.value)).collect();
+    texts.sort();
+    texts
+}
+
+/// A histogram of either kind: upper bounds of its buckets, but for the last one that has none, and what is in each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    /// In seconds or bytes, rising.
+    pub upper: Vec<f64>,
+    /// How many.
+    pub counts: Vec<u64>,
+}
+
+/// The last point of the one series that a metric has.
+///
+/// # Panics
+/// Where it has several, or none.
+#[must_use]
+pub fn distribution(requests: &[ExportMetricsServiceRequest], metric: &str) -> Distribution {
+    let resources = requests.iter().flat_map(|request| &request.resource_metrics);
+    let all = resources.flat_map(|resource| &resource.scope_metrics).flat_map(|scope| &scope.metrics);
+    let mut last = Distribution::default();
+    for metric in all.filter(|one| one.name == metric) {
+        last = match &metric.data {
+            Some(Data::Histogram(it)) => {
+                let [point] = &it.data_points[..] else { panic!("{metric:?}") };
+                Distribution { upper: point.explicit_bounds.clone(), counts: point.bucket_counts.clone() }
+            }
+            Some(Data::ExponentialHistogram(it)) => {
+                let [point] = &it.data_points[..] else { panic!("{metric:?}") };
+                let buckets = point.positive.clone().unwrap_or_default();
+                // Bucket i holds what is above base^i, up to and with base^(i + 1).
+                let base = 2_f64.powf(0.5_f64.powi(point.scale));
+                let bounds =
+                    (0..=buckets.bucket_counts.len() as i32).map(|at| base.powi(buckets.offset + at));
+                let below = point.zero_count;
+                Distribution {
+                    upper: bounds.collect(),
+                    counts: [below].into_iter().chain(buckets.bucket_counts).chain([0]).collect(),
+                }
+            }
+            other => panic!("{other:?}"),
+        };
+    }
+    assert!(!last.counts.is_empty(), "no {metric}");
+    last
 }
 
 /// What was counted in all, by series: deltas added up, else the last point of each; with the exemplars of all points.

@@ -75,7 +75,7 @@ impl Recording {
     #[must_use]
     pub fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(&bytes[..11], b"SONDEREC\x01\x00\x01", "format 1, little-endian");
+        assert_eq!(&bytes[..11], b"SONDEREC\x02\x00\x01", "format 2, little-endian");
         let header = 16 + u32_at(&bytes, 12) as usize;
         let (preamble, mut rest) = bytes.split_at(header);
         let mut frames = Vec::new();
@@ -155,15 +155,18 @@ impl Recording {
     #[must_use]
     pub fn without(&self, lost: &[usize]) -> Self {
         let mut frames = Vec::new();
-        let (mut total, mut said) = (0u64, 0u64);
+        let (mut total, mut said, mut now) = (0u64, 0u64, 0u64);
         for (at, frame) in self.frames.iter().enumerate() {
+            if frame.kind == kind::RECORD {
+                now = now.max(u64_at(&frame.content, 8));
+            }
             if lost.contains(&at) {
                 total += 1;
                 continue;
             }
             if frame.kind == kind::TICK && total > said {
                 said = total;
-                let losses = [total, 0, 0, 0, 0, 0].map(u64::to_le_bytes);
+                let losses = [now.max(u64_at(&frame.content, 0)), total, 0, 0, 0, 0, 0].map(u64::to_le_bytes);
                 frames.push(Frame { kind: kind::LOSSES, content: losses.as_flattened().to_vec() });
             }
             frames.push(frame.clone());

@@ -53,8 +53,10 @@ pub enum Fault {
     Half,
     /// The next connection is answered with something that is no protocol.
     Garbage,
-    /// An answer after this time. Whoever waited for it has what was sent.
+    /// An answer after this time, to a client that has gone: what was sent is not taken.
     Slow(Duration),
+    /// What was sent is taken, and answered after this time.
+    Late(Duration),
 }
 
 /// What arrived.
@@ -290,7 +292,7 @@ async fn answer(
             _ => faults.pop_front(),
         };
         match &fault {
-            None => received.spans.append(&mut sent),
+            None | Some(Fault::Late(_)) => received.spans.append(&mut sent),
             Some(Fault::Partial(rejected)) => {
                 let rejected = (*rejected).min(sent.len());
                 received.rejected += rejected;
@@ -328,7 +330,7 @@ async fn answer(
             response.headers_mut().insert("content-length", HeaderValue::from_static("100"));
             Ok(response)
         }
-        Some(Fault::Slow(time)) => {
+        Some(Fault::Slow(time) | Fault::Late(time)) => {
             tokio::time::sleep(time).await;
             Ok(success(over, 0))
         }

@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use crate::backends;
+use crate::backends::{self, Backend};
 use crate::build::{self, Options};
 use crate::fuzz;
 use crate::kernels;
@@ -21,8 +21,8 @@ use tally::Tally;
 
 pub(crate) const COMMAND: crate::Command = crate::Command {
     name: "test",
-    usage: "[FILTER] [--kernels 5.10,6.12|all|none] [--fuzz SECONDS] [--open]",
-    about: "Sets up, builds, and runs unit, replay and live tests (as root), fuzz targets, and the lab's kernels; with FILTER only tests of that name, with --open also live tests of what is known not to be right yet.",
+    usage: "[FILTER] [--kernels 5.10,6.12|all|none] [--fuzz SECONDS] [--open] [--backends]",
+    about: "Sets up, builds, and runs unit, replay and live tests (as root), fuzz targets, and the lab's kernels; with FILTER only tests of that name, with --open also live tests of what is known not to be right yet, with --backends also those with Jaeger and Prometheus.",
     run: |args| {
         let selection = parse(args)?;
         let tally = test(&selection)?;
@@ -35,6 +35,8 @@ pub(crate) const COMMAND: crate::Command = crate::Command {
 const LIVE: &str = "sonde-tests";
 /// How names of live tests begin that fail because Sonde is not right yet: `tests/README.md` lists them.
 const OPEN: &str = "open_";
+/// How names of live tests begin that want backends whose build takes too long for a plain run.
+const BACKENDS: &str = "backends_";
 /// Kernels that a plain run boots: the oldest, whose only hooks are the system calls', and the first with the better ones.
 const USUAL_KERNELS: &[&str] = &["5.10", "6.12"];
 /// Seconds per fuzz target in a plain run.
@@ -46,13 +48,33 @@ struct Selection {
     fuzz_seconds: u32,
     /// Whether live tests run whose failure is known.
     open: bool,
+    /// Whether live tests run that want Jaeger and Prometheus.
+    backends: bool,
+}
+
+impl Selection {
+    /// Why a live test is not run that could be asked for.
+    fn skips(&self, name: &str) -> Option<&'static str> {
+        if name.starts_with(OPEN) && !self.open {
+            Some("open, skipped (see tests/README.md)")
+        } else if name.starts_with(BACKENDS) && !self.backends {
+            Some("skipped, wants --backends")
+        } else {
+            None
+        }
+    }
+
+    fn wanted_backends(&self) -> &'static [Backend] {
+        let all: &'static [Backend] = &backends::ALL;
+        if self.backends { all } else { all.get(..1).unwrap_or_default() }
+    }
 }
 
 fn test(selection: &Selection) -> Result<Tally> {
     if !process::is_root() {
         eprintln!("xtask: not root: live tests load kernel programs and will fail; sudo -E cargo xtask test");
     }
-    let tools = prepare(&selection.kernels)?;
+    let tools = prepare(selection)?;
     let mut tally = Tally::default();
     tally +=
         step("unit and replay tests", || cargo_test(&["--workspace", "--exclude", LIVE], selection, &[]))?;
@@ -73,10 +95,10 @@ fn test(selection: &Selection) -> Result<Tally> {
 
 /// Installs and builds, what waits for the network beside what computes. The two profiles of cargo do not wait for each
 /// other, and the end of the release build keeps one core only.
-fn prepare(kernels: &[String]) -> Result<Tools> {
+fn prepare(selection: &Selection) -> Result<Tools> {
     let tools = thread::scope(|scope| {
-        let fetching =
-            scope.spawn(|| kernels.iter().try_for_each(|version| kernels::folder(version).map(drop)));
+        let fetching = scope
+            .spawn(|| selection.kernels.iter().try_for_each(|version| kernels::folder(version).map(drop)));
         let tools = setup::setup(true)?;
         build::bpf(&tools, false)?;
         joined(fetching.join())?;
@@ -93,27 +115,31 @@ fn prepare(kernels: &[String]) -> Result<Tools> {
             cargo.args(["run", "--quiet", "--locked", "--package", LIVE, "--bin", "sonde-tests-apps"]);
             process::quiet("apps", &mut cargo)
         })?;
-        backends::collector()?;
+        backends::build(selection.wanted_backends())?;
         joined(release.join())
     })?;
     Ok(tools)
 }
 
-/// The live tests, one at a time and with the tables they print. Those of what is open are named and count as skipped.
+/// The live tests, one at a time and with the tables they print. Those that are not run, of what is open or with backends that
+/// were not asked for, are named and count as skipped.
 fn live(selection: &Selection) -> Result<Tally> {
-    let open = if selection.open { Vec::new() } else { open_tests(selection)? };
-    let mut runner = vec!["--include-ignored", "--nocapture", "--test-threads=1"];
-    for name in &open {
-        println!("test {name} ... open, skipped (see tests/README.md)");
-        runner.extend(["--skip", name]);
+    let mut runner =
+        vec!["--include-ignored".to_owned(), "--nocapture".to_owned(), "--test-threads=1".to_owned()];
+    let mut skipped = 0;
+    for (name, why) in skipped_tests(selection)? {
+        println!("test {name} ... {why}");
+        runner.extend(["--skip".to_owned(), name]);
+        skipped += 1;
     }
+    let runner: Vec<&str> = runner.iter().map(String::as_str).collect();
     let mut tally = cargo_test(&["--package", LIVE], selection, &runner)?;
-    tally.skipped += open.len();
+    tally.skipped += skipped;
     Ok(tally)
 }
 
-/// The names of live tests of what is open, of those that are selected.
-fn open_tests(selection: &Selection) -> Result<Vec<String>> {
+/// The names of live tests that are not run, of those that are selected, and why.
+fn skipped_tests(selection: &Selection) -> Result<Vec<(String, &'static str)>> {
     let mut cargo = build::host_cargo();
     cargo
         .args(["test", "--locked", "--quiet", "--package", LIVE, "--", "--list", "--include-ignored"])
@@ -123,20 +149,20 @@ fn open_tests(selection: &Selection) -> Result<Vec<String>> {
     if !listed.status.success() {
         bail!("cargo test could not list the live tests");
     }
-    Ok(open_names(&String::from_utf8_lossy(&listed.stdout)))
+    Ok(skipped_names(&String::from_utf8_lossy(&listed.stdout), selection))
 }
 
-/// The names of open tests among the lines of libtest's `--list`: `NAME: test`.
-fn open_names(listed: &str) -> Vec<String> {
+/// The names of tests that are skipped among the lines of libtest's `--list`: `NAME: test`.
+fn skipped_names(listed: &str, selection: &Selection) -> Vec<(String, &'static str)> {
     let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
-    names.filter(|name| name.starts_with(OPEN)).map(str::to_owned).collect()
+    names.filter_map(|name| Some((name.to_owned(), selection.skips(name)?))).collect()
 }
 
 /// Runs `cargo test`, shows what it prints, and adds up what its runners say.
 fn cargo_test(packages: &[&str], selection: &Selection, runner: &[&str]) -> Result<Tally> {
     let mut cargo = build::host_cargo();
     if packages.contains(&LIVE) && !packages.contains(&"--exclude") {
-        cargo.env("SONDE_TEST_COLLECTOR", backends::collector()?);
+        cargo.envs(backends::build(selection.wanted_backends())?);
     }
     cargo
         .args(["test", "--locked", "--no-fail-fast"])
@@ -170,8 +196,13 @@ fn on_kernel(version: &str) -> Result<bool> {
 
 fn parse(args: &[String]) -> Result<Selection> {
     let kernels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let mut selection =
-        Selection { filter: None, kernels: kernels(USUAL_KERNELS), fuzz_seconds: FUZZ_SECONDS, open: false };
+    let mut selection = Selection {
+        filter: None,
+        kernels: kernels(USUAL_KERNELS),
+        fuzz_seconds: FUZZ_SECONDS,
+        open: false,
+        backends: false,
+    };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} wants a value"));
@@ -184,6 +215,7 @@ fn parse(args: &[String]) -> Result<Selection> {
                 }
             }
             "--open" => selection.open = true,
+            "--backends" => selection.backends = true,
             "--fuzz" => selection.fuzz_seconds = value()?.parse().context("--fuzz wants seconds")?,
             name if !name.starts_with('-') && selection.filter.is_none() => {
                 selection.filter = Some(name.to_owned());
@@ -201,19 +233,25 @@ fn parse(args: &[String]) -> Result<Selection> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn open_tests_are_known_by_their_names() {
-        let listed = "every_way: test\nopen_ways: test\nreopened: test\nopen_bench: benchmark\n\n2 tests, 0 benchmarks\n";
-        assert_eq!(open_names(listed), ["open_ways"]);
+    fn selection(args: &[&str]) -> Selection {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        parse(&args).expect("good arguments")
     }
 
     #[test]
-    fn open_tests_run_when_asked_for() {
-        let selection = |args: &[&str]| {
-            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-            parse(&args).expect("good arguments")
+    fn tests_that_are_skipped_are_known_by_their_names() {
+        let listed = "every_way: test\nopen_ways: test\nreopened: test\nopen_bench: benchmark\nbackends_jaeger: test\n\n2 tests, 0 benchmarks\n";
+        let skipped = |args: &[&str]| -> Vec<String> {
+            skipped_names(listed, &selection(args)).into_iter().map(|(name, _)| name).collect()
         };
-        assert!(!selection(&["--fuzz", "0"]).open);
-        assert!(selection(&["--open"]).open);
+        assert_eq!(skipped(&["--fuzz", "0"]), ["open_ways", "backends_jaeger"]);
+        assert_eq!(skipped(&["--backends"]), ["open_ways"]);
+        assert_eq!(skipped(&["--open", "--backends"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn backends_that_take_long_are_built_when_asked_for() {
+        assert_eq!(selection(&[]).wanted_backends().len(), 1);
+        assert_eq!(selection(&["--backends"]).wanted_backends().len(), 3);
     }
 }

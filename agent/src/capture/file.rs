@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Read};
 
 use super::window::Window;
-use super::{pcap, pcapng};
+use super::{Ending, pcap, pcapng};
 
 /// Bytes that a packet may have been captured with: what tcpdump and Wireshark write at most.
 pub(super) const PACKET_BYTES: u32 = 256 << 10;
@@ -21,20 +21,6 @@ pub struct Packet<'a> {
     pub bytes: &'a [u8],
     /// How long it was on the wire; at least as many bytes.
     pub length: u32,
-}
-
-/// How a file ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Not yet.
-    Open,
-    /// Behind a whole packet.
-    Complete,
-    /// Cut off behind the last whole packet; what stands before is good.
-    Truncated {
-        /// Where the packet or block begins that is not whole, in bytes from the start of the (uncompressed) file.
-        offset: u64,
-    },
 }
 
 /// Why a file is no capture, or no longer one from an offset on (in bytes from the start of the uncompressed file).

@@ -300,12 +300,16 @@ impl Origin {
             event: event as u8,
             error,
             length: 0,
+            flags: 0,
             time_ns,
             sock: self.incarnation,
             first_local,
             first_peer,
             tgid: 0,
             tid: 0,
+            // What is missing shows in the packets.
+            written: 0,
+            read: 0,
         }
     }
 

@@ -22,7 +22,8 @@ mod tests;
 mod views;
 mod window;
 
-pub use file::{CaptureError, Ending, Packet, Packets, is_capture};
+pub use crate::replay::Ending;
+pub use file::{CaptureError, Packet, Packets, is_capture};
 pub use flows::{Flows, Limits};
 pub use ip::{Dissector, Unread};
 pub use segment::{Endpoint, Flags, TcpSegment};

@@ -113,8 +113,10 @@ pub struct Kernel {
     pub kptr_restrict: Option<u32>,
     /// Maps count as locked memory (before 5.11).
     pub counts_locked_memory: bool,
-    /// Programs are put aside and skipped meanwhile (7.0 and later), so those of calls are attached twice.
+    /// Programs are put aside and skipped meanwhile (7.0 and later).
     pub puts_programs_aside: bool,
+    /// Those of calls are attached through perf events, which are not.
+    pub uses_perf_events: bool,
 }
 
 /// The kernel's type information.
@@ -215,6 +217,7 @@ impl Findings {
                 kptr_restrict: features.kptr_restrict,
                 counts_locked_memory: features.counts_locked_memory(),
                 puts_programs_aside: features.puts_programs_aside(),
+                uses_perf_events: features.wants_perf_events(),
             },
             btf: Types {
                 path: VMLINUX,

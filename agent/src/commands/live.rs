@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use sonde_abi::settings::Selection;
 use sonde_abi::{ProcessState, Record};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Failure;
+use super::reload::Follow;
 use crate::config::Targets;
 use crate::conn::Nanos;
-use crate::discover::{Decision, Process, Processes};
+use crate::discover::{Decision, Process, Processes, Starts};
 use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::probe::{ProbeError, Probes, Ring, Settings};
+use crate::probe::{ProbeError, Probes, Ring, Settings, may_have_perf_events};
 use crate::replay::{KERNEL_LOSSES, Losses};
 use crate::telemetry::{Counters, Lost};
 
@@ -69,24 +70,31 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Loads what the kernel will run.
-    pub(super) fn load(kernel: Kernel, targets: &Targets, counters: Arc<Counters>) -> Result<Self, Failure> {
-        let Kernel { features, types, family } = kernel;
+    /// Loads what the kernel will run. Where targets may change later, of whatever kind, programs are loaded for every kind.
+    pub(super) fn load(
+        kernel: Kernel,
+        targets: &Targets,
+        may_change: bool,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Failure> {
+        let Kernel { features, types, family, perf_events } = kernel;
         let host = Host::read();
         let host_name = host.name.clone();
         let selection = Selection {
-            by_port: u32::from(!targets.ports.is_empty()),
-            by_process: u32::from(targets.is_everything() || targets.selects_processes()),
+            by_port: u32::from(may_change || !targets.ports.is_empty()),
+            by_process: u32::from(may_change || targets.is_everything() || targets.selects_processes()),
             own_tgid: std::process::id(),
             pid_max: features.pid_max,
-            twice: u32::from(features.puts_programs_aside()),
         };
-        let ports = targets.ports.ranges().iter().flat_map(|&(low, high)| low..=high).collect();
-        let (probes, ring) = Probes::load(&types, &Settings { family, selection, ports })?;
+        let ports = targets.ports.each().collect();
+        let (mut probes, ring) = Probes::load(&types, &Settings { family, perf_events, selection, ports })?;
         drop(types);
         probes.processes.set(std::process::id(), ProcessState::Excluded);
         let clock = Clock::sample();
-        let processes = Processes::new(targets.clone(), host);
+        let mut processes = Processes::new(targets.clone(), host);
+        if let Some(starts) = probes.starts.take() {
+            processes = processes.with_starts(Starts::new(move |tgid| starts.of(tgid)));
+        }
         let seed = clock.unix(Clock::monotonic()) ^ u64::from(std::process::id()).rotate_left(40);
         let pipeline = Pipeline::new(processes, targets.ports.clone(), clock, seed, Arc::clone(&counters));
         Ok(Self {
@@ -111,7 +119,7 @@ impl Live {
     pub(super) fn run<T: Tap + 'static>(
         self,
         tap: T,
-        mut reload: impl FnMut(&mut dyn FnMut(Policy)),
+        mut reload: impl FnMut(&mut dyn FnMut(Follow)),
     ) -> Result<T, Failure> {
         let system = |what| move |source| Failure::System { what, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -121,12 +129,14 @@ impl Live {
         let ending = Arc::new(AtomicBool::new(false));
         let (hooks, counters) = (self.family.name(), Arc::clone(&self.counters));
         let (attached, when_attached) = mpsc::sync_channel(1);
-        let (policies, to_follow) = mpsc::sync_channel(0);
+        let (follow, to_follow) = mpsc::sync_channel(0);
+        let (done, when_done) = mpsc::sync_channel(0);
         let reader = Reader {
             live: self,
             tap,
             ending: Arc::clone(&ending),
-            policies: to_follow,
+            to_follow,
+            done,
             next_housekeeping: 0,
             losses: Losses::default(),
         };
@@ -146,8 +156,10 @@ impl Live {
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         while runtime.block_on(signals.next()) == Signal::Reload {
-            // Returns when the reader has taken it, which is there until the end is asked for.
-            reload(&mut |policy| drop(policies.send(policy)));
+            // Returns when the reader follows, which is there until the end is asked for.
+            reload(&mut |what| {
+                let _ = follow.send(what).is_ok_and(|()| when_done.recv().is_ok());
+            });
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         ending.store(true, Ordering::Relaxed);
@@ -175,6 +187,7 @@ pub(super) struct Kernel {
     features: Features,
     types: KernelTypes,
     family: HookFamily,
+    perf_events: bool,
 }
 
 impl Kernel {
@@ -188,10 +201,18 @@ impl Kernel {
         for (family, why) in &chosen.passed_over {
             info!("not using the better hooks {family}: {why}");
         }
+        // Asked of the types, which are taken out below.
+        let mut perf_events = features.wants_perf_events();
+        if perf_events && let Err(why) = may_have_perf_events() {
+            warn!(
+                "calls may go unseen: this kernel skips programs other than perf events', which are refused: {why}"
+            );
+            perf_events = false;
+        }
         let types = std::mem::replace(&mut features.types, Err(String::new())).map_err(|why| {
             Failure::System { what: "the kernel's types", source: std::io::Error::other(why) }
         })?;
-        Ok(Self { features, types, family: chosen.family })
+        Ok(Self { features, types, family: chosen.family, perf_events })
     }
 }
 
@@ -233,7 +254,9 @@ struct Reader<T> {
     live: Live,
     tap: T,
     ending: Arc<AtomicBool>,
-    policies: mpsc::Receiver<Policy>,
+    to_follow: mpsc::Receiver<Follow>,
+    /// Something is followed from here on.
+    done: mpsc::SyncSender<()>,
     next_housekeeping: Nanos,
     losses: Losses,
 }
@@ -259,8 +282,11 @@ impl<T: Tap> Reader<T> {
         let _ = attached.send(Ok(()));
         loop {
             let ending = self.ending.load(Ordering::Relaxed);
-            for policy in self.policies.try_iter() {
+            if let Ok(Follow { policy, targets }) = self.to_follow.try_recv() {
                 self.live.pipeline.set_policy(policy);
+                targets.into_iter().for_each(|targets| self.observe(targets));
+                // Nobody waits where the end came in between.
+                let _ = self.done.send(());
             }
             if !ending {
                 self.live.ring.wait(wait);
@@ -271,12 +297,28 @@ impl<T: Tap> Reader<T> {
                 break;
             }
         }
-        let skipped = self.live.probes.skipped();
-        self.live.counters.set_lost(Lost::ProgramSkipped, skipped);
+        self.ask_programs();
         self.count_losses();
         self.live.pipeline.finish();
         self.tap.ticked(Nanos::MAX, &mut self.live.pipeline);
         self.tap
+    }
+
+    /// Observes others from here on.
+    fn observe(&mut self, targets: Targets) {
+        let Live { pipeline, probes, .. } = &mut self.live;
+        if let Err(why) = probes.select_ports(&targets.ports.each().collect::<Vec<_>>()) {
+            error!("the ports to observe stay as they were: {why}");
+        }
+        let (changed, strangers) = pipeline.set_targets(targets);
+        for process in changed {
+            decide(probes, &process);
+            self.tap.process(&process);
+        }
+        // What was decided of them was forgotten: they are looked at again when they say something.
+        for tgid in strangers {
+            probes.processes.set(tgid, ProcessState::Unknown);
+        }
     }
 
     /// Takes what waits in the ring, a batch at most.
@@ -302,7 +344,10 @@ impl<T: Tap> Reader<T> {
         // A full batch leaves records in the ring: what is known is known up to the last one taken.
         let reached = if taken < BATCH { before } else { newest };
         let watermark = reached.saturating_sub(IN_FLIGHT);
-        self.count_losses();
+        // A loss goes with records, of other calls or of the same one.
+        if taken > 0 {
+            self.count_losses();
+        }
         self.live.pipeline.tick(watermark);
         self.tap.ticked(watermark, &mut self.live.pipeline);
         if before >= self.next_housekeeping {
@@ -316,19 +361,28 @@ impl<T: Tap> Reader<T> {
     fn count_losses(&mut self) {
         let Live { probes, counters, .. } = &self.live;
         probes.read_counters(counters);
-        let losses = KERNEL_LOSSES.map(|why| counters.lost(why));
-        if std::mem::replace(&mut self.losses, losses) != losses {
+        let losses =
+            Losses { until: Clock::monotonic(), totals: KERNEL_LOSSES.map(|why| counters.lost(why)) };
+        if std::mem::replace(&mut self.losses, losses).totals != losses.totals {
             self.tap.losses(&losses);
+            self.live.pipeline.lost(losses.until);
         }
     }
 
-    fn keep_house(&mut self, now: Nanos) {
-        self.next_housekeeping = now + HOUSEKEEPING;
-        let Live { pipeline, probes, clock, counters, .. } = &mut self.live;
+    /// How the programs fare, and what they log.
+    fn ask_programs(&mut self) {
+        let Live { probes, counters, .. } = &mut self.live;
         #[cfg(feature = "log")]
         probes.pass_on_log();
         counters.set_lost(Lost::ProgramSkipped, probes.skipped());
         probes.read_programs(counters);
+    }
+
+    fn keep_house(&mut self, now: Nanos) {
+        self.next_housekeeping = now + HOUSEKEEPING;
+        self.ask_programs();
+        self.count_losses();
+        let Live { pipeline, probes, clock, .. } = &mut self.live;
         for process in pipeline.recheck(now) {
             decide(probes, &process);
             self.tap.process(&process);

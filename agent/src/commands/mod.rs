@@ -4,11 +4,11 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tracing::warn;
+use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::capture::CaptureError;
-use crate::config::{Cli, Command, Config, ConfigError, Environment, RunArgs};
+use crate::config::{Cli, Command, Config, ConfigError, Environment, LogFormat, RunArgs};
 use crate::export::OutputError;
 use crate::kernel::Refusal;
 use crate::probe::ProbeError;
@@ -92,7 +92,7 @@ impl Failure {
 /// Runs a command to its end.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    log_to_stderr(&cli.log);
+    log_to_stderr(&cli.log, cli.log_format);
     let file = cli.config.as_deref();
     let outcome = match cli.command {
         Command::Run(args) => observe::run(&args, file),
@@ -104,7 +104,10 @@ pub fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("sonde: {failure}");
+            match cli.log_format {
+                LogFormat::Text => eprintln!("sonde: {failure}"),
+                LogFormat::Json => error!("{failure}"),
+            }
             ExitCode::from(failure.exit_code())
         }
     }
@@ -119,13 +122,17 @@ fn configure(args: &RunArgs, file: Option<&Path>) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn log_to_stderr(filter: &str) {
+fn log_to_stderr(filter: &str, format: LogFormat) {
     let colours =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(colours)
         .with_target(false)
-        .with_env_filter(EnvFilter::new(filter))
-        .init();
+        .with_env_filter(EnvFilter::new(filter));
+    match format {
+        LogFormat::Text => lines.with_ansi(colours).init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        }
+    }
 }

@@ -25,7 +25,9 @@ pub(super) fn run(args: &RunArgs, file: Option<&Path>) -> Result<(), Failure> {
     let kernel = Kernel::look(config.hooks)?;
     // Before the programs are loaded: an output that cannot be opened should not cost that.
     let outputs = Outputs::start(&config.outputs, &counters)?;
-    let mut live = Live::load(kernel, &config.targets, Arc::clone(&counters))?;
+    // Flags are what they are; a file may be read again.
+    let may_change = file.is_some() && args.targets.targets().is_everything();
+    let mut live = Live::load(kernel, &config.targets, may_change, Arc::clone(&counters))?;
     live.follow(config.policy.clone());
     let mut reloading = Reloading::new(args.clone(), file.map(Path::to_owned), &config);
     let Export(outputs) = live.run(Export(outputs), |follow| reloading.reload(follow))?;

@@ -27,7 +27,7 @@ pub(super) fn run(args: &RecordArgs, file: Option<&Path>) -> Result<(), Failure>
     let failed = |source| Failure::Recording { path: args.file.clone(), source };
     // Before the programs are loaded: a file that cannot be written should not cost that.
     let file = File::create(&args.file).map_err(|source| failed(RecordingError::Io { offset: 0, source }))?;
-    let live = Live::load(kernel, &config.targets, Arc::clone(&counters))?;
+    let live = Live::load(kernel, &config.targets, false, Arc::clone(&counters))?;
     let header = Header {
         sonde: env!("CARGO_PKG_VERSION").into(),
         kernel: live.kernel.clone(),

@@ -5,8 +5,15 @@ use std::path::PathBuf;
 
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Environment, KEYS, Reload, RunArgs, Setting};
+use crate::config::{Config, Environment, KEYS, Reload, RunArgs, Setting, Targets};
 use crate::policy::Policy;
+
+/// What to follow from here on.
+pub(super) struct Follow {
+    pub(super) policy: Policy,
+    /// Whom to observe, where that has changed.
+    pub(super) targets: Option<Targets>,
+}
 
 /// What was read last.
 pub(super) struct Reloading {
@@ -22,7 +29,7 @@ impl Reloading {
 
     /// Reads again and hands over the policy from now on, where there is one to follow. What is said of it is true when it
     /// is said: `follow` returns once the policy counts.
-    pub(super) fn reload(&mut self, follow: &mut dyn FnMut(Policy)) {
+    pub(super) fn reload(&mut self, follow: &mut dyn FnMut(Follow)) {
         let Some(file) = &self.file else {
             info!("nothing to reload: there is no configuration file");
             return;
@@ -36,11 +43,12 @@ impl Reloading {
                 return;
             }
         };
-        follow(config.policy);
+        let changed = changes(&self.settings, &config.settings);
+        let targets = changed.iter().any(|name| name.starts_with("targets.")).then_some(config.targets);
+        follow(Follow { policy: config.policy, targets });
         for warning in &config.warnings {
             warn!("{warning}");
         }
-        let changed = changes(&self.settings, &config.settings);
         for name in changed.iter().filter(|name| !is_live(name)) {
             warn!("{name} has changed, which counts from the next start on");
         }
@@ -83,15 +91,18 @@ mod tests {
         let mut reloading = Reloading::new(RunArgs::default(), Some(file.clone()), &read());
         let limit = |reloading: &mut Reloading| {
             let mut limit = None;
-            reloading.reload(&mut |policy| limit = Some(policy.routes.limit));
+            reloading
+                .reload(&mut |follow| limit = Some((follow.policy.routes.limit, follow.targets.is_some())));
             limit
         };
-        assert_eq!(limit(&mut reloading), Some(5));
-        write("routes: {limit: 7}\nhooks: syscalls\nprivacy: {query: {values: dropped}}\n");
-        let names: [&str; 3] = changes(&reloading.settings, &read().settings).try_into().unwrap();
-        assert_eq!(names, ["hooks", "routes.limit", "privacy.query.values"]);
-        assert_eq!(names.map(is_live), [false, true, true]);
-        assert_eq!(limit(&mut reloading), Some(7));
+        assert_eq!(limit(&mut reloading), Some((5, false)));
+        write(
+            "targets: {ports: [80]}\nroutes: {limit: 7}\nhooks: syscalls\nprivacy: {query: {values: dropped}}\n",
+        );
+        let names: [&str; 4] = changes(&reloading.settings, &read().settings).try_into().unwrap();
+        assert_eq!(names, ["targets.ports", "hooks", "routes.limit", "privacy.query.values"]);
+        assert_eq!(names.map(is_live), [true, false, true, true]);
+        assert_eq!(limit(&mut reloading), Some((7, true)));
         write("routes: {limit: many}\n");
         assert_eq!(limit(&mut reloading), None);
         std::fs::remove_file(&file).unwrap();

@@ -103,10 +103,9 @@ impl Replay<'_> {
         let outcome = self.frames(reader, &mut pipeline);
         pipeline.finish();
         self.outputs.spans(pipeline.take_spans());
-        if let Ending::Truncated { offset } = reader.ending() {
-            warn!("{}: cut off behind byte {offset}; what stands before it was read", args.file.display());
-        }
-        outcome.map_err(|source| recording(args, source))
+        outcome.map_err(|source| recording(args, source))?;
+        warn_if_cut(args, reader.ending());
+        Ok(())
     }
 
     fn frames(
@@ -124,9 +123,10 @@ impl Replay<'_> {
                 Frame::Process(process) => pipeline.adopt(*process),
                 Frame::Clock(clock) => pipeline.set_clock(clock),
                 Frame::Losses(losses) => {
-                    for (why, total) in KERNEL_LOSSES.into_iter().zip(losses) {
+                    for (why, total) in KERNEL_LOSSES.into_iter().zip(losses.totals) {
                         self.counters.set_lost(why, total);
                     }
+                    pipeline.lost(losses.until);
                 }
                 Frame::Tick(watermark) => {
                     pipeline.tick(watermark);
@@ -152,12 +152,8 @@ impl Replay<'_> {
             self.outputs.spans(pipeline.take_spans());
         }
         self.progress.clear();
-        if let capture::Ending::Truncated { offset } = packets.ending()
-            && outcome.is_ok()
-        {
-            warn!("{}: cut off behind byte {offset}; what stands before it was read", args.file.display());
-        }
         outcome.map_err(|source| captured(args, source))?;
+        warn_if_cut(args, packets.ending());
         say(args, &tap.tally())
     }
 
@@ -193,6 +189,13 @@ impl Replay<'_> {
         self.outputs.spans(pipeline.take_spans());
         let spans = self.counters.spans.load(Ordering::Relaxed);
         self.progress.advance(self.read.load(Ordering::Relaxed), spans);
+    }
+}
+
+/// What stands before the cut was read, and that is no failure.
+fn warn_if_cut(args: &ReplayArgs, ending: Ending) {
+    if let Ending::Truncated { offset } = ending {
+        warn!("{}: cut off behind byte {offset}; what stands before it was read", args.file.display());
     }
 }
 

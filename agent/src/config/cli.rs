@@ -23,12 +23,26 @@ pub struct Cli {
     #[arg(long, global = true, env = "SONDE_LOG", hide_env_values = true)]
     #[arg(value_name = "FILTER", default_value = DEFAULT_LOG, value_parser = log_filter)]
     pub log: String,
+    /// How it says that: text, or json for a JSON object a line
+    #[arg(long, global = true, env = "SONDE_LOG_FORMAT", hide_env_values = true)]
+    #[arg(value_name = "text|json", default_value = "text", value_parser = log_format)]
+    pub log_format: LogFormat,
     /// Configuration file (YAML); flags and environment variables win over it
     #[arg(long, global = true, env = "SONDE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
 }
 
 /// What to do.
@@ -177,6 +191,14 @@ pub struct HookArgs {
     /// Which kernel hooks to use; auto, the default, takes the cheapest that this kernel has
     #[arg(long, value_enum)]
     pub hooks: Option<HookChoice>,
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text.trim() {
+        "" | "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("write text or json".to_owned()),
+    }
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

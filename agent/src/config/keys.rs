@@ -57,10 +57,10 @@ const fn key(path: &'static str, variable: &'static str, kind: Kind, reload: Rel
 
 /// All of them, in the order of the annotated file.
 pub const KEYS: &[Key] = &[
-    key("targets.ports", "SONDE_TARGETS_PORTS", Kind::List, Restart),
-    key("targets.exes", "SONDE_TARGETS_EXES", Kind::List, Restart),
-    key("targets.pids", "SONDE_TARGETS_PIDS", Kind::List, Restart),
-    key("targets.services", "SONDE_TARGETS_SERVICES", Kind::List, Restart),
+    key("targets.ports", "SONDE_TARGETS_PORTS", Kind::List, Live),
+    key("targets.exes", "SONDE_TARGETS_EXES", Kind::List, Live),
+    key("targets.pids", "SONDE_TARGETS_PIDS", Kind::List, Live),
+    key("targets.services", "SONDE_TARGETS_SERVICES", Kind::List, Live),
     key("hooks", "SONDE_HOOKS", Kind::Text, Restart),
     key("outputs", "SONDE_OUTPUTS", Kind::List, Restart),
     key("otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text, Restart),

@@ -17,8 +17,8 @@ mod reading;
 mod targets;
 
 pub use cli::{
-    CheckArgs, Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookArgs, OutputArgs, RecordArgs,
-    ReplayArgs, RunArgs,
+    CheckArgs, Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookArgs, LogFormat, OutputArgs,
+    RecordArgs, ReplayArgs, RunArgs,
 };
 pub use effective::Config;
 pub use environment::Environment;

@@ -96,6 +96,11 @@ impl PortSet {
         self.0.iter().any(|&(low, high)| (low..=high).contains(&port))
     }
 
+    /// Every port in it, rising.
+    pub fn each(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().flat_map(|&(low, high)| low..=high)
+    }
+
     /// Its ranges, both ends included, rising, with a gap between any two.
     #[must_use]
     pub fn ranges(&self) -> &[(u16, u16)] {

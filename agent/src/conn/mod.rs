@@ -1,6 +1,7 @@
 //! Connections: who they are, and their two byte streams put in order.
 
 mod identity;
+mod parting;
 mod reassembly;
 mod recency;
 mod segment;

@@ -104,6 +104,29 @@ impl Reassembly {
         holes
     }
 
+    /// Bytes of one direction up to `position` have not been handed out.
+    #[must_use]
+    pub fn lacks(&self, direction: Direction, position: u64) -> bool {
+        self.next(direction).unwrap_or(0) < position
+    }
+
+    /// The direction had come as far as `position` at `stamp`: what nobody saw before it is given up as a hole. Returns how
+    /// many there were. Nothing may wait.
+    pub fn reach(
+        &mut self,
+        direction: Direction,
+        position: u64,
+        stamp: Stamp,
+        mut to: impl FnMut(Direction, &Segment<'_>),
+    ) -> u64 {
+        if !self.lacks(direction, position) {
+            return 0;
+        }
+        let outline = Outline { direction, position, length: 0, tail: None, stamp, end: false };
+        self.deliver(&outline, &[], &mut to);
+        1
+    }
+
     /// Something waits for a hole to be filled.
     #[must_use]
     pub fn waits(&self) -> bool {

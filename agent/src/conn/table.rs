@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record, record::flags};
 
+use super::parting::Parting;
 use super::recency::Recency;
 use super::{Bounds, ConnKey, Direction, Ends, Identity, Nanos, Reassembly, Segment, Stamp};
 use crate::proto::{Capture, Context, Ending, Event, Onset, Parser};
@@ -35,6 +36,8 @@ pub struct Limits {
     /// Bytes of heads and of waiting chunks on all connections together. Past it nothing waits for a hole, and heads
     /// that come in pieces are cut.
     pub buffered: usize,
+    /// Whether connections of HTTP/2 are read, of which every frame's header is needed. Else they are left alone.
+    pub frames: bool,
     /// A connection on which nothing is open is forgotten after so long without a byte.
     pub idle: Nanos,
     /// A connection that only awaits its end: nobody tells the end of a unix socket.
@@ -59,6 +62,7 @@ impl Default for Limits {
             reassembly: Bounds { chunks: 64, bytes: 256 << 10, time: 50_000_000 },
             head: sonde_abi::limits::HEAD_BYTES as usize,
             buffered: 32 << 20,
+            frames: true,
             idle: 300 * SECOND,
             closing: 10 * SECOND,
             waiting: 3600 * SECOND,
@@ -75,7 +79,7 @@ pub struct Connections {
     /// By address of the `struct sock`.
     by_sock: HashMap<u64, u32, foldhash::fast::RandomState>,
     connections: Recency<Connection>,
-    /// Those with chunks that wait.
+    /// Those with chunks, or an end, that wait.
     waiting: Vec<u32>,
     buffered: usize,
     last_id: u64,
@@ -95,6 +99,8 @@ struct Connection {
     listed: bool,
     /// It is over, and stays for a moment, for what is still read of it.
     closed: bool,
+    /// Its end was told, and bytes before that are awaited.
+    parting: Option<Box<Parting>>,
 }
 
 impl Connection {
@@ -169,6 +175,7 @@ impl Connections {
             waits
         });
         self.waiting.append(&mut waiting);
+        self.part_late(now, events);
         if now >= self.next_sweep {
             self.next_sweep = now.saturating_add(SWEEP);
             self.sweep(now, events);
@@ -214,12 +221,77 @@ impl Connections {
             }
             context.counters.lose(Lost::Reassembly, holes);
         });
+        let parting =
+            self.connections.get_mut(slot).and_then(|connection| connection.parting.as_deref().copied());
+        if let Some(parting) = parting {
+            self.part(slot, parting, events);
+        }
+        self.list(slot);
+    }
+
+    /// Has the next tick look at a connection on which something waits.
+    fn list(&mut self, slot: u32) {
         if self.waits(slot)
             && let Some(connection) = self.connections.get_mut(slot)
             && !std::mem::replace(&mut connection.listed, true)
         {
             self.waiting.push(slot);
         }
+    }
+
+    /// Takes an end that was told: now, or when the bytes before it have come.
+    fn part(&mut self, slot: u32, parting: Parting, events: &mut Vec<Event>) {
+        let patience = self.limits.reassembly.time;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.parting = None;
+        let left_alone = connection.is_left_alone();
+        let lacks = connection.stream.as_ref().is_some_and(|stream| parting.lacks(&stream.reassembly));
+        let is_late = self.now.saturating_sub(parting.time) > patience || patience == 0;
+        if lacks && !is_late && !left_alone {
+            connection.parting = Some(Box::new(parting));
+            return self.list(slot);
+        }
+        // What breaks off did so when the end was told.
+        let now = std::mem::replace(&mut self.now, parting.time);
+        self.give_up(slot, &parting, events);
+        if let Some(ending) = parting.ending {
+            self.end(slot, ending, events);
+        }
+        self.now = now;
+    }
+
+    /// Takes the ends that have waited for long enough.
+    fn part_late(&mut self, now: Nanos, events: &mut Vec<Event>) {
+        let patience = self.limits.reassembly.time;
+        let Self { waiting, connections, .. } = self;
+        let late = |&slot: &u32| {
+            let parting =
+                connections.get_mut(slot).and_then(|connection| connection.parting.as_deref().copied());
+            parting
+                .filter(|parting| now.saturating_sub(parting.time) > patience)
+                .map(|parting| (slot, parting))
+        };
+        // Allocates only where some have.
+        let late: Vec<_> = waiting.iter().filter_map(late).collect();
+        for (slot, parting) in late {
+            self.part(slot, parting, events);
+        }
+    }
+
+    /// Hands out what waits before an end, and steps over what does not come.
+    fn give_up(&mut self, slot: u32, parting: &Parting, events: &mut Vec<Event>) {
+        self.drive(slot, events, |stream, _, context| {
+            let Stream { reassembly, parser } = stream;
+            let holes =
+                parting.give_up(reassembly, |direction, segment| parser.segment(segment, direction, context));
+            context.counters.lose(Lost::Reassembly, holes);
+            if parting.read_all {
+                parser.stream_ended(Direction::Read, context);
+            }
+            if parting.finished {
+                parser.stream_ended(Direction::Write, context);
+            }
+        });
     }
 
     fn life(&mut self, header: &LifeHeader, bytes: &[u8], events: &mut Vec<Event>) {
@@ -246,14 +318,7 @@ impl Connections {
             }
             Some(LifeEvent::Finished) => {
                 if let Some(slot) = self.known(key) {
-                    self.drive(slot, events, |stream, _, context| {
-                        let Stream { reassembly, parser } = stream;
-                        let holes = reassembly.flush(|direction, segment| {
-                            parser.segment(segment, direction, context);
-                        });
-                        context.counters.lose(Lost::Reassembly, holes);
-                        parser.stream_ended(Direction::Write, context);
-                    });
+                    self.part(slot, Parting::finished(header), events);
                 }
             }
             Some(LifeEvent::Closed) => {
@@ -266,7 +331,12 @@ impl Connections {
                     // What had come before a reset can be read after it, and must not pass for a connection of its own.
                     match self.connections.get_mut(slot) {
                         Some(connection) if connection.is_left_alone() => connection.closed = true,
-                        _ => self.end(slot, ending, events),
+                        Some(connection) => {
+                            let before = connection.parting.as_deref().copied();
+                            let parting = Parting::closed(header, ending).after(before);
+                            self.part(slot, parting, events);
+                        }
+                        None => {}
                     }
                 }
             }
@@ -296,6 +366,7 @@ impl Connections {
             buffered: 0,
             listed: false,
             closed: false,
+            parting: None,
         });
         self.by_sock.insert(key.sock, slot);
         self.counters.connections.store(self.connections.len() as u64, Ordering::Relaxed);
@@ -308,8 +379,9 @@ impl Connections {
     }
 
     fn waits(&mut self, slot: u32) -> bool {
-        let stream = self.connections.get_mut(slot).and_then(|connection| connection.stream.as_ref());
-        stream.is_some_and(|stream| stream.reassembly.waits())
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let held = connection.stream.as_ref().is_some_and(|stream| stream.reassembly.waits());
+        held || connection.parting.is_some()
     }
 
     /// Runs a connection's parser. A panic costs that connection its exchanges, and nothing else.
@@ -324,8 +396,16 @@ impl Connections {
         let Some(connection) = connections.get_mut(slot) else { return };
         let Connection { identity, stream: Some(stream), buffered: own, .. } = connection else { return };
         let head_bytes = if *buffered > limits.buffered { SHORT_HEAD } else { limits.head };
-        let mut context =
-            Context { identity, ids: last_id, counters, events, head_bytes, capture, now: time };
+        let mut context = Context {
+            identity,
+            ids: last_id,
+            counters,
+            events,
+            head_bytes,
+            frames: limits.frames,
+            capture,
+            now: time,
+        };
         let ran = catch_unwind(AssertUnwindSafe(|| run(stream, &limits.reassembly, &mut context)));
         if ran.is_err() {
             counters.lose(Lost::ParserPanic, 1);
@@ -337,6 +417,12 @@ impl Connections {
     }
 
     fn end(&mut self, slot: u32, ending: Ending, events: &mut Vec<Event>) {
+        // An end that was told before is the end.
+        let parting = self.connections.get_mut(slot).and_then(|connection| connection.parting.take());
+        if let Some(parting) = &parting {
+            self.give_up(slot, parting, events);
+        }
+        let ending = parting.and_then(|parting| parting.ending).unwrap_or(ending);
         self.drive(slot, events, |stream, _, context| {
             let Stream { reassembly, parser } = stream;
             let holes = reassembly.flush(|direction, segment| parser.segment(segment, direction, context));

@@ -46,7 +46,7 @@ fn life(sock: u64, event: LifeEvent, length: usize) -> LifeHeader {
     LifeHeader {
         kind: 2,
         event: event as u8,
-        length: length as u32,
+        length: length as u16,
         time_ns: 500,
         sock,
         first_local: 1,
@@ -95,7 +95,8 @@ fn another_socket_at_the_same_address_ends_the_first() {
     node.chunk(ChunkHeader { first_local: 9, ..header(1, 0, 0) }, REQUEST);
     node.chunk(ChunkHeader { first_local: 9, ..header(1, 1, 0) }, RESPONSE);
     let [first, second] = node.ended()[..] else { panic!("{:?}", node.events) };
-    assert_eq!((first.failure, first.response.is_some()), (Some(Failure::Closed), false));
+    // Nobody told of its end.
+    assert_eq!((first.failure, first.quality), (None, Some(Quality::Gap)));
     assert_eq!((second.failure, second.response.is_some()), (None, true));
 }
 
@@ -170,6 +171,74 @@ fn what_breaks_off_does_so_when_that_is_told() {
     assert_eq!(told(1), (Some(Failure::ConnectionReset), Some(3_000_000)));
     assert_eq!(told(2), (Some(Failure::Closed), Some(4_000_000)));
     assert_eq!(node.ended().len(), 2);
+}
+
+/// A request, and an answer of which only the first `seen` bytes of `RESPONSE` and a body of ten are told; then the end. Returns
+/// what became of it, and of a record that comes behind the end with the rest.
+fn cut_short(
+    seen: usize,
+    end: LifeHeader,
+    rest_comes: bool,
+) -> (Option<Failure>, Option<Quality>, Option<u64>) {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
+    let mut node = node(Limits::default());
+    node.chunk(header(1, 1, 0), REQUEST);
+    if seen > 0 {
+        node.chunk(header(1, 0, 0), &answer[..seen]);
+    }
+    let end =
+        LifeHeader { time_ns: 2_000_000, read: REQUEST.len() as u64, written: answer.len() as u64, ..end };
+    node.connections.record(&Record::Life(end, &[]), &mut node.events);
+    if rest_comes {
+        let rest = ChunkHeader { time_ns: 2_100_000, ..header(1, 0, seen as u64) };
+        node.chunk(rest, &answer[seen..]);
+    } else {
+        node.connections.tick(40_000_000, &mut node.events);
+        assert_eq!(node.ended().len(), usize::from(seen == answer.len()), "it waits for the rest");
+        node.connections.tick(60_000_000, &mut node.events);
+    }
+    let [exchange] = node.ended()[..] else { panic!("{:?}", node.events) };
+    let size = exchange.response.and_then(|response| response.body_size);
+    (exchange.failure, exchange.quality, size)
+}
+
+#[test]
+fn bytes_that_are_missing_before_the_end_are_a_gap() {
+    let (finished, closed) = (life(1, LifeEvent::Finished, 0), life(1, LifeEvent::Closed, 0));
+    for end in [finished, closed] {
+        for seen in [0, 20, 45] {
+            let (_, quality, _) = cut_short(seen, end, false);
+            assert_eq!(quality, Some(Quality::Gap), "{seen} bytes seen before {end:?}");
+            // They may only be late.
+            assert_eq!(
+                cut_short(seen, end, true),
+                (None, None, Some(10)),
+                "{seen} bytes seen before {end:?}"
+            );
+        }
+        assert_eq!(cut_short(49, end, false), (None, None, Some(10)));
+    }
+}
+
+#[test]
+fn what_a_reset_interrupts_is_no_gap() {
+    let reset = LifeHeader { error: 104, ..life(1, LifeEvent::Closed, 0) };
+    assert_eq!(cut_short(45, reset, false), (Some(Failure::ConnectionReset), None, Some(6)));
+    // Its own record tells what it moved.
+    assert_eq!(cut_short(45, reset, true), (None, None, Some(10)));
+}
+
+#[test]
+fn the_end_of_a_connection_that_waits_is_its_end_when_another_takes_its_place() {
+    let mut node = node(Limits::default());
+    node.chunk(header(1, 1, 0), REQUEST);
+    let closed =
+        LifeHeader { written: 9, read: REQUEST.len() as u64, error: 104, ..life(1, LifeEvent::Closed, 0) };
+    node.connections.record(&Record::Life(closed, &[]), &mut node.events);
+    assert!(node.ended().is_empty());
+    node.chunk(ChunkHeader { first_local: 9, ..header(1, 1, 0) }, REQUEST);
+    let [exchange] = node.ended()[..] else { panic!("{:?}", node.events) };
+    assert_eq!((exchange.failure, exchange.quality), (Some(Failure::ConnectionReset), None));
 }
 
 #[test]

@@ -4,8 +4,13 @@
 /// `hierarchy:controllers:path` for each hierarchy of cgroup v1, and one with an empty second field for v2.
 #[must_use]
 pub fn container_id(cgroup: &str) -> Option<&str> {
-    let mut paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(living);
     paths.find_map(|path| path.rsplit('/').find_map(component_id))
+}
+
+/// A path without what the kernel says behind it where the group was removed before the process was reaped.
+pub(super) fn living(path: &str) -> &str {
+    path.strip_suffix(" (deleted)").unwrap_or(path)
 }
 
 /// The id that one component of a path carries: bare (cgroupfs driver), or between a runtime's prefix and the unit's
@@ -16,6 +21,7 @@ fn component_id(component: &str) -> Option<&str> {
     if component.starts_with("crio-conmon-") || component.starts_with("libpod-conmon-") {
         return None;
     }
+    let is_scope = component.ends_with(".scope");
     let component =
         component.strip_suffix(".scope").or_else(|| component.strip_suffix(".service")).unwrap_or(component);
     let component = component.rsplit(':').next()?;
@@ -23,7 +29,15 @@ fn component_id(component: &str) -> Option<&str> {
         return Some(component);
     }
     let id = component.rsplit('-').next()?;
-    is_id(id).then_some(id)
+    if is_id(id) {
+        return Some(id);
+    }
+    // Runtimes that were called without another: whoever called gave the id.
+    if !is_scope {
+        return None;
+    }
+    let id = component.strip_prefix("runc-").or_else(|| component.strip_prefix("crun-"))?;
+    (!id.is_empty()).then_some(id)
 }
 
 /// 256 bits in hexadecimal: Docker, containerd, CRI-O and Podman alike.
@@ -89,11 +103,19 @@ mod tests {
             "/garden/ID",
             "/actions_job/ID",
             "/lxc.payload/docker/ID",
+            "/system.slice/runc-ID.scope",
+            // Podman under systemd with a group of its service (Quadlet).
+            "/system.slice/web.service/libpod-payload-ID",
+            // Not reaped yet.
+            "/system.slice/docker-ID.scope (deleted)",
+            "/docker/ID (deleted)",
         ] {
             check(path, Some(ID));
         }
         let task = "c5a2b1f0e4d34c8e9b7a6f5e4d3c2b1a-1234567890";
         check(&format!("/ecs/c5a2b1f0e4d34c8e9b7a6f5e4d3c2b1a/{task}"), Some(task));
+        check("/system.slice/runc-web-1.scope", Some("web-1"));
+        check("/user.slice/user-1000.slice/user@1000.service/user.slice/crun-job.scope", Some("job"));
         for path in [
             "/",
             "",
@@ -105,6 +127,9 @@ mod tests {
             "/docker/3f1e5b0c6a9d",
             "/docker/3F1E5B0C6A9D4827B1C0F7E8D2A46593C8B7A6F5E4D3C2B1A09F8E7D6C5B4A39",
             "/system.slice/docker.service",
+            "/system.slice/runc-.scope",
+            "/system.slice/runc-web.service",
+            "/runc-web",
         ] {
             check(path, None);
         }

@@ -6,12 +6,17 @@ use std::os::unix::fs::FileExt;
 /// Bytes of the section header table and of the section names that are read; larger ones are not looked at.
 const TABLE_BYTES: u64 = 1 << 20;
 
+/// Bytes of a Go program's list of modules that are read; the main one stands in front.
+const BUILD_BYTES: u64 = 16 << 10;
+
 /// What a Go linker leaves in its programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GoProgram {
     /// As `go version FILE` prints it, without the leading `go`; `None` where the program was linked before Go 1.18,
     /// which put only pointers there.
     pub version: Option<String>,
+    /// Version of the main module; `None` where it was built from a folder without one.
+    pub module: Option<String>,
 }
 
 /// A place in the file.
@@ -32,26 +37,41 @@ pub(super) fn go_program(file: &File) -> Option<GoProgram> {
         })
     };
     if let Some(build) = named(".go.buildinfo") {
-        return Some(GoProgram { version: go_version(&read_at(file, build.offset, build.size.min(128))?) });
+        let bytes = read_at(file, build.offset, build.size.min(BUILD_BYTES))?;
+        return Some(go_strings(&bytes).unwrap_or(GoProgram { version: None, module: None }));
     }
     // Go before 1.13, and position-independent programs of some linkers, where the name is longer.
     let is_go =
         named(".gopclntab").or_else(|| named(".data.rel.ro.gopclntab")).or_else(|| named(".note.go.buildid"));
-    is_go.map(|_| GoProgram { version: None })
+    is_go.map(|_| GoProgram { version: None, module: None })
 }
 
 /// `debug/buildinfo`: 14 bytes of magic, pointer size, flags (bit 1: the version stands inline from byte 32, behind
-/// its length as a varint).
-fn go_version(bytes: &[u8]) -> Option<String> {
+/// its length as a varint, and behind it the modules in the same way).
+fn go_strings(bytes: &[u8]) -> Option<GoProgram> {
     let rest = bytes.strip_prefix(b"\xFF Go buildinf:")?;
     if rest.get(1)? & 2 == 0 {
         return None;
     }
-    let &length = bytes.get(32)?;
-    // Versions are shorter than 128 bytes: one byte of varint.
-    let text = bytes.get(33..33 + usize::from(length & 0x7F))?;
+    let (text, rest) = go_string(bytes.get(32..)?)?;
     let text = std::str::from_utf8(text).ok()?.strip_prefix("go")?;
-    Some(text.split(' ').next()?.to_owned())
+    let version = Some(text.split(' ').next()?.to_owned());
+    // A marker of 16 bytes stands before the lines, `mod<TAB>path<TAB>version<TAB>sum` among the first of them.
+    let modules = go_string(rest).and_then(|(modules, _)| modules.get(16..)).unwrap_or_default();
+    let main = modules.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"mod\t"));
+    let module = main.and_then(|main| main.split(|&byte| byte == b'\t').nth(1));
+    let module = module.and_then(|module| std::str::from_utf8(module).ok());
+    let module = module.filter(|module| !module.is_empty() && *module != "(devel)").map(ToOwned::to_owned);
+    Some(GoProgram { version, module })
+}
+
+/// A string behind its length, as far as it is there; and what follows.
+fn go_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    // LEB128: seven bits a byte, the lowest first. No string is longer than three of them tell.
+    let end = bytes.iter().take(3).position(|byte| byte & 0x80 == 0)?;
+    let (length, rest) = bytes.split_at_checked(end + 1)?;
+    let length = length.iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7F));
+    Some(rest.split_at(length.min(rest.len())))
 }
 
 /// All sections, and the table that their names stand in.
@@ -188,7 +208,8 @@ mod tests {
 
     #[test]
     fn go_programs_of_all_shapes() {
-        let go = |version: Option<&str>| Some(GoProgram { version: version.map(ToOwned::to_owned) });
+        let go =
+            |version: Option<&str>| Some(GoProgram { version: version.map(ToOwned::to_owned), module: None });
         for (wide, little) in [(true, true), (true, false), (false, true), (false, false)] {
             let new = build_info(2, "go1.24.3 X:nocoverageredesign");
             assert_eq!(
@@ -198,6 +219,20 @@ mod tests {
             let old = build_info(0, "");
             assert_eq!(program(&elf(wide, little, &[(".go.buildinfo", &old), (".text", b"x")])), go(None));
             assert_eq!(program(&elf(wide, little, &[(".gopclntab", b"x")])), go(None));
+            for (line, expect) in [
+                ("mod\texample.org/shop\tv1.4.2\th1:abc=", Some("v1.4.2")),
+                ("mod\tshop\t(devel)\t", None),
+                ("mod\tshop", None),
+                ("dep\tother\tv9.0.0", None),
+            ] {
+                let mut bytes = build_info(2, "go1.24.3");
+                bytes.truncate(33 + 8);
+                let modules = format!("{:16}path\tshop\n{line}\ndep\tx\tv1\n{:200}", "", "");
+                bytes.extend([modules.len() as u8 | 0x80, (modules.len() >> 7) as u8]);
+                bytes.extend(modules.bytes());
+                let found = program(&elf(wide, little, &[(".go.buildinfo", &bytes)])).unwrap();
+                assert_eq!((found.version.as_deref(), found.module.as_deref()), (Some("1.24.3"), expect));
+            }
             assert_eq!(program(&elf(wide, little, &[(".text", b"x"), (".go.buildinfox", &new)])), None);
         }
         for other in [&b""[..], b"#!/bin/sh\n", b"\x7FELF", &[0x7F; 4096]] {

@@ -3,9 +3,12 @@
 //! Everything is read from `/proc`, once for each incarnation of a process, and stays when the process ends: its spans
 //! are finished after it. Ids are those of the initial pid namespace, so Sonde has to run in it.
 
+mod began;
 mod container;
 mod elf;
+mod facts;
 mod forks;
+mod former;
 mod proc;
 mod runtime;
 mod service;
@@ -19,6 +22,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use began::Starts;
 pub use container::container_id;
 pub use runtime::{Language, Runtime};
 pub use targets::{Decision, Exclusion, INFRASTRUCTURE};
@@ -27,7 +31,10 @@ use crate::config::Targets;
 use crate::conn::Nanos;
 use crate::enrich::{Described, Host, Resource};
 use crate::span::{ProcessId, Scheduling};
+use began::Began;
+use facts::Facts;
 use forks::{Fork, Forks};
+use former::Former;
 use proc::{ProcFs, Stat};
 
 /// Processes that are remembered. At the limit the eighth that was asked for least recently is forgotten, and read anew
@@ -39,6 +46,9 @@ const CMDLINE_KEPT: usize = 2048;
 
 /// `/proc` counts the start of a process in hundredths of a second (`USER_HZ`).
 const NANOS_PER_TICK: Nanos = 10_000_000;
+
+/// How many forks back a process that is gone is looked for what its program is.
+const FORKS: u8 = 3;
 
 /// How often [`Processes::recheck`] looks again before it takes what it has seen for final.
 const RECHECKS: u8 = 4;
@@ -74,6 +84,12 @@ impl Process {
     }
 }
 
+/// Whether a process still runs.
+#[must_use]
+pub fn is_alive(id: ProcessId) -> bool {
+    ProcFs::new("/proc").stat(id.tgid).is_some_and(|stat| stat.started == id.started)
+}
+
 /// The processes of this node, as far as they were asked for.
 #[derive(Debug)]
 pub struct Processes {
@@ -83,6 +99,8 @@ pub struct Processes {
     own: u32,
     known: HashMap<u32, Known, foldhash::fast::RandomState>,
     forks: Forks,
+    former: Former,
+    starts: Starts,
     asked: u64,
 }
 
@@ -91,6 +109,8 @@ struct Known {
     process: Arc<Process>,
     /// As in [`Stat::stack`].
     stack: u64,
+    /// When it began as the kernel side tells it, 0 where that does not.
+    began: Nanos,
     /// Comes from a recording: `/proc` has nothing to say about it.
     adopted: bool,
     rechecks: u8,
@@ -115,36 +135,73 @@ impl Processes {
             own,
             known: HashMap::default(),
             forks: Forks::default(),
+            former: Former::default(),
+            starts: Starts::default(),
             asked: 0,
         }
+    }
+
+    /// Asks there how processes began that are gone before they are looked at.
+    #[must_use]
+    pub fn with_starts(self, starts: Starts) -> Self {
+        Self { starts, ..self }
     }
 
     /// What is known of the process that has this id now. Where it is known already that takes one look at its `stat`
     /// (15 us: ask when the kernel side reports a new process, and [`Processes::known`] for each exchange); where it
     /// is new, or has replaced its program (`execve`), a few hundred microseconds. A process that is gone keeps what
-    /// was known of it; one that was never seen has nothing but its id.
+    /// was known of it; one that was never seen is what the kernel side tells of it, else nothing but its id.
     pub fn identify(&mut self, tgid: u32) -> Arc<Process> {
+        self.look(tgid, FORKS)
+    }
+
+    fn look(&mut self, tgid: u32, forks: u8) -> Arc<Process> {
         self.asked += 1;
-        let stat = match self.known.get(&tgid) {
-            Some(known) if known.adopted => None,
-            _ => self.proc.stat(tgid),
-        };
+        let adopted = self.known.get(&tgid).is_some_and(|known| known.adopted);
+        let (stat, began) = if adopted { (None, None) } else { (self.proc.stat(tgid), self.starts.of(tgid)) };
         if let Some(known) = self.known.get_mut(&tgid)
-            && stat.as_ref().is_none_or(|stat| known.is(stat))
+            && known.is(stat.as_ref(), began.as_ref())
         {
             known.asked = self.asked;
             return Arc::clone(&known.process);
         }
         let mut stat = stat.unwrap_or_default();
-        let mut process = self.read(tgid, &stat);
+        let forked = began.as_ref().filter(|began| began.forked && forks > 0);
+        let there = forked.is_some() && self.is_there(tgid);
+        if let Some(began) = forked
+            && !there
+        {
+            let parent = self.look(began.parent, forks - 1);
+            if !parent.program().is_empty() {
+                let process = Arc::new(self.like_parent(tgid, &parent, began.time));
+                self.remember(tgid, 0, began.time, Arc::clone(&process), false);
+                return process;
+            }
+        }
+        let mut process = self.read(tgid, &stat, began.as_ref());
         // What was read may be of two programs where the process replaced itself meanwhile.
         if let Some(now) = self.proc.stat(tgid).filter(|now| now.is_other_than(&stat)) {
-            process = self.read(tgid, &now);
+            process = self.read(tgid, &now, began.as_ref());
             stat = now;
         }
+        // It may have ended between two files.
+        if there && !self.is_there(tgid) {
+            return self.look(tgid, forks - 1);
+        }
         let process = Arc::new(process);
-        self.remember(tgid, stat.stack, Arc::clone(&process), false);
+        self.remember(tgid, stat.stack, began.map_or(0, |began| began.time), Arc::clone(&process), false);
         process
+    }
+
+    /// From this time on the id of a process means what is known of it now, and up to it `before`.
+    pub fn succeeded(&mut self, before: Arc<Process>, time: Nanos) {
+        self.former.add(before, time);
+    }
+
+    /// What is known of the process that had this id at that time.
+    #[must_use]
+    pub fn at(&self, tgid: u32, time: Nanos) -> Option<&Arc<Process>> {
+        self.former.at(tgid, time).or_else(|| self.known(tgid))
     }
 
     /// A process that is known, or was forked by one that is, has forked another one at that time (`CLOCK_MONOTONIC`).
@@ -156,19 +213,26 @@ impl Processes {
     }
 
     /// As [`Processes::identify`], for a process of which [`Processes::forked`] told, and which has not replaced its
-    /// program since: where it is gone already, it is what its parent is, under its own id.
+    /// program since: where it ends before all of it has been read, it is what its parent is, under its own id.
     pub fn identify_forked(&mut self, tgid: u32) -> Arc<Process> {
         let fork = self.forks.take(tgid);
-        // The executable of a process that has ended cannot be read even while its id is still there.
-        if self.proc.exe(tgid).is_none()
-            && let Some(Fork { parent, time }) = fork
-        {
-            self.asked += 1;
-            let process = Arc::new(self.like_parent(tgid, &parent, time));
-            self.remember(tgid, 0, Arc::clone(&process), false);
-            return process;
+        if self.is_there(tgid) {
+            let process = self.identify(tgid);
+            // It may have ended between two files.
+            if fork.is_none() || self.is_there(tgid) {
+                return process;
+            }
         }
-        self.identify(tgid)
+        let Some(Fork { parent, time }) = fork else { return self.identify(tgid) };
+        self.asked += 1;
+        let process = Arc::new(self.like_parent(tgid, &parent, time));
+        self.remember(tgid, 0, time, Arc::clone(&process), false);
+        process
+    }
+
+    /// Whether a process runs: the executable of one that has ended cannot be read even while its id is still there.
+    fn is_there(&self, tgid: u32) -> bool {
+        self.proc.exe(tgid).is_some()
     }
 
     fn like_parent(&self, tgid: u32, parent: &Process, time: Nanos) -> Process {
@@ -197,7 +261,7 @@ impl Processes {
         }
         known.rechecks += 1;
         let stat = self.proc.stat(tgid)?;
-        if !known.is(&stat) {
+        if !known.is(Some(&stat), None) {
             return Some(self.identify(tgid));
         }
         let args = self.proc.cmdline(tgid);
@@ -208,6 +272,33 @@ impl Processes {
         }
         known.process = Arc::new(Process { scheduling, ..Process::clone(&known.process) });
         Some(Arc::clone(&known.process))
+    }
+
+    /// Decides anew, by other targets. Returns the processes for which that changes something.
+    pub fn set_targets(&mut self, targets: Targets) -> Vec<Arc<Process>> {
+        self.targets = targets;
+        let mut changed = Vec::new();
+        for (tgid, known) in self.known.iter_mut().filter(|(_, known)| !known.adopted) {
+            let process = &known.process;
+            let decision = match process.decision {
+                Decision::Excluded(Exclusion::Sonde) => continue,
+                Decision::Excluded(Exclusion::Backend) if self.targets.is_everything() => continue,
+                _ => {
+                    targets::decide(&self.targets, *tgid, process.program(), process.resource.service_name())
+                }
+            };
+            if decision != process.decision {
+                known.process = Arc::new(Process { decision, ..Process::clone(process) });
+                changed.push(Arc::clone(&known.process));
+            }
+        }
+        changed
+    }
+
+    /// The ids of the processes there are of which nothing is known.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<u32> {
+        self.proc.pids().into_iter().filter(|pid| *pid != self.own && !self.known.contains_key(pid)).collect()
     }
 
     /// Stops observing a process that turns out to be a backend which Sonde exports to: its answers to Sonde would be
@@ -226,7 +317,7 @@ impl Processes {
     /// Takes a process as someone else describes it, for replays.
     pub fn adopt(&mut self, process: Arc<Process>) {
         self.asked += 1;
-        self.remember(process.id.tgid, 0, process, true);
+        self.remember(process.id.tgid, 0, 0, process, true);
     }
 
     /// How many processes are remembered.
@@ -241,29 +332,27 @@ impl Processes {
         self.known.is_empty()
     }
 
-    fn read(&self, tgid: u32, stat: &Stat) -> Process {
-        let Self { proc, host, targets, own, known: _, forks: _, asked: _ } = self;
-        let exe = proc.exe(tgid).unwrap_or_default();
-        let args = proc.cmdline(tgid);
-        let otel = service::Declared::of(proc, tgid, stat.ppid);
-        let cgroup = proc.cgroup(tgid);
-        let program = if exe.is_empty() { stat.comm.as_str() } else { exe.as_str() };
-        let runtime = runtime::detect(proc, tgid, program);
+    fn read(&self, tgid: u32, stat: &Stat, began: Option<&Began>) -> Process {
+        let Self { proc, host, targets, own, starts, .. } = self;
+        let Facts { exe, comm, args, declared, cgroup, owner, ppid, at } =
+            Facts::of(proc, tgid, stat, began, starts);
+        let program = if exe.is_empty() { comm.as_str() } else { exe.as_str() };
+        let (runtime, go_module) = runtime::detect(proc, tgid, at, program);
         let scheduling = runtime::scheduling(proc, tgid, program, &runtime, &args);
         let container_id = container_id(&cgroup).map(ToOwned::to_owned);
-        let service_name = service::name(
-            proc,
-            tgid,
-            &service::Seen {
-                declared: &otel,
-                cgroup: &cgroup,
-                program,
-                args: &args,
-                language: runtime.language,
-                ppid: stat.ppid,
-            },
-        );
-        let id = ProcessId { tgid, started: stat.started };
+        let seen = service::Seen {
+            declared: &declared,
+            cgroup: &cgroup,
+            program,
+            args: &args,
+            language: runtime.language,
+            go_module: go_module.as_deref(),
+            ppid,
+        };
+        let service_name = service::name(proc, at, &seen);
+        let service_version = service::version(proc, at, &seen);
+        let began = began.map_or(0, |began| began.time / NANOS_PER_TICK);
+        let id = ProcessId { tgid, started: if stat.started == 0 { began } else { stat.started } };
         let decision = if tgid == *own {
             Decision::Excluded(Exclusion::Sonde)
         } else {
@@ -274,9 +363,11 @@ impl Processes {
             &Described {
                 id,
                 service_name: &service_name,
-                declared: &otel.attributes,
+                service_version: service_version.as_deref(),
+                declared: &declared.attributes,
                 exe: &exe,
                 executable_name: targets::file_name(program),
+                owner: &owner,
                 runtime: runtime.attribute(program),
                 runtime_version: runtime.version.as_deref(),
                 container_id: container_id.as_deref(),
@@ -284,7 +375,7 @@ impl Processes {
         );
         Process {
             id,
-            comm: stat.comm.clone(),
+            comm,
             cmdline: join_bounded(&args),
             container_id,
             runtime,
@@ -295,19 +386,25 @@ impl Processes {
         }
     }
 
-    fn remember(&mut self, tgid: u32, stack: u64, process: Arc<Process>, adopted: bool) {
+    fn remember(&mut self, tgid: u32, stack: u64, began: Nanos, process: Arc<Process>, adopted: bool) {
         if self.known.len() >= REMEMBERED && !self.known.contains_key(&tgid) {
             let mut asked: Vec<u64> = self.known.values().map(|known| known.asked).collect();
             let (_, &mut oldest_kept, _) = asked.select_nth_unstable(REMEMBERED / 8);
             self.known.retain(|_, known| known.asked >= oldest_kept);
         }
-        self.known.insert(tgid, Known { process, stack, adopted, rechecks: 0, asked: self.asked });
+        self.known.insert(tgid, Known { process, stack, began, adopted, rechecks: 0, asked: self.asked });
     }
 }
 
 impl Known {
-    fn is(&self, stat: &Stat) -> bool {
-        self.process.id.started == stat.started && self.stack == stat.stack
+    /// Whether this is still the process and its program. One that has ended has no stack any more, nor a `stat` once its
+    /// parent has taken note: then the kernel side has to tell of another one.
+    fn is(&self, stat: Option<&Stat>, began: Option<&Began>) -> bool {
+        let same = |stat: &&Stat| self.process.id.started == stat.started;
+        match stat {
+            Some(stat) if stat.stack != 0 || self.stack == 0 => same(&stat) && self.stack == stat.stack,
+            stat => stat.as_ref().is_none_or(same) && began.is_none_or(|began| began.time <= self.began),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ const ENVIRON_BYTES: u64 = 1 << 20;
 const CGROUP_BYTES: u64 = 64 << 10;
 /// Bytes of `maps` that are looked through.
 const MAPS_BYTES: u64 = 4 << 20;
+/// Bytes of `/etc/passwd` that are looked through.
+const PASSWD_BYTES: u64 = 256 << 10;
 /// Threads and descriptors that are looked at.
 const ENTRIES: usize = 1024;
 
@@ -41,7 +44,8 @@ pub(super) struct Stat {
 impl Stat {
     /// Whether the process that had this id has gone, or has replaced its program.
     pub(super) fn is_other_than(&self, other: &Self) -> bool {
-        self.started != other.started || self.stack != other.stack
+        // A process that has ended has no stack any more.
+        self.started != other.started || (self.stack != other.stack && self.stack != 0)
     }
 }
 
@@ -54,15 +58,36 @@ impl ProcFs {
         self.root.join(pid.to_string()).join(name)
     }
 
+    /// All processes now; none where the folder cannot be read.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
         parse_stat(&read_bounded(&self.path(pid, "stat"), 4096).ok()?)
     }
 
-    /// Path of the executable, also where it has been deleted or replaced since.
+    /// Path of the executable as the process itself sees it, also where it has been deleted or replaced since.
     pub(super) fn exe(&self, pid: u32) -> Option<String> {
-        let target = std::fs::read_link(self.path(pid, "exe")).ok()?;
-        let target = String::from_utf8_lossy(&target.into_os_string().into_vec()).into_owned();
+        let target = self.link(pid, "exe")?;
         Some(target.strip_suffix(" (deleted)").map_or(target.clone(), ToOwned::to_owned))
+    }
+
+    /// What one of the links shows, below the process's own root: chroot(2) shows in them, unlike a mount namespace.
+    fn link(&self, pid: u32, name: &str) -> Option<String> {
+        let read = |name| {
+            let target = std::fs::read_link(self.path(pid, name)).ok()?;
+            Some(String::from_utf8_lossy(&target.into_os_string().into_vec()).into_owned())
+        };
+        let target = read(name)?;
+        let root = read("root").filter(|root| root != "/");
+        let inside = root.and_then(|root| target.strip_prefix(&root).map(ToOwned::to_owned));
+        Some(match inside {
+            Some(inside) if inside.starts_with('/') => inside,
+            Some(inside) if inside.is_empty() => "/".to_owned(),
+            _ => target,
+        })
     }
 
     /// The executable itself.
@@ -72,8 +97,43 @@ impl ProcFs {
 
     /// Working directory as the process itself sees it.
     pub(super) fn cwd(&self, pid: u32) -> Option<String> {
-        let target = std::fs::read_link(self.path(pid, "cwd")).ok()?;
-        Some(String::from_utf8_lossy(&target.into_os_string().into_vec()).into_owned())
+        self.link(pid, "cwd")
+    }
+
+    /// The effective user id.
+    pub(super) fn uid(&self, pid: u32) -> Option<u32> {
+        let status = read_bounded(&self.path(pid, "status"), 4096).ok()?;
+        let status = String::from_utf8_lossy(&status);
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        ids.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// A user's name as the process knows it (passwd(5)); the number where it has none.
+    pub(super) fn user(&self, pid: u32, uid: u32) -> String {
+        let number = uid.to_string();
+        let passwd = self.file(pid, Path::new("/etc/passwd"), PASSWD_BYTES).unwrap_or_default();
+        let passwd = String::from_utf8_lossy(&passwd);
+        let name = passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == number).then(|| name.to_owned())
+        });
+        name.unwrap_or(number)
+    }
+
+    /// A path as a process would find it, without symbolic links. `None` where nothing is there.
+    pub(super) fn resolved(&self, pid: u32, path: &str) -> Option<String> {
+        if path.is_empty() {
+            return None;
+        }
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.cwd(pid)?) };
+        let file = self.open_at(pid, Path::new(&path), OFlags::PATH)?;
+        let found = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        let found = String::from_utf8_lossy(&found.into_os_string().into_vec()).into_owned();
+        let root = std::fs::read_link(self.path(pid, "root")).ok()?;
+        let root = root.to_string_lossy();
+        let inside = found.strip_prefix(root.as_ref()).filter(|inside| inside.starts_with('/'));
+        Some(inside.map_or(found.clone(), ToOwned::to_owned))
     }
 
     /// Arguments, invalid UTF-8 replaced. Empty for a kernel thread or a process that is gone.
@@ -135,18 +195,23 @@ impl ProcFs {
     /// A regular file as the process itself would find it by an absolute path, at most `limit` bytes of it. Symbolic
     /// links are resolved inside the process's own root (`openat2`, Linux 5.6), never into the agent's.
     pub(super) fn file(&self, pid: u32, path: &Path, limit: u64) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(pid, path)?.take(limit).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// The same, opened.
+    pub(super) fn open(&self, pid: u32, path: &Path) -> Option<File> {
+        // Not to wait for the writer of a fifo that someone put there.
+        let file = self.open_at(pid, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        file.metadata().ok()?.is_file().then_some(file)
+    }
+
+    fn open_at(&self, pid: u32, path: &Path, flags: OFlags) -> Option<File> {
         let root = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(rustix::fs::CWD, self.path(pid, "root"), root, Mode::empty()).ok()?;
-        // Not to wait for the writer of a fifo that someone put there.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let file = File::from(openat2(root, path, flags, Mode::empty(), resolve).ok()?);
-        if !file.metadata().ok()?.is_file() {
-            return None;
-        }
-        let mut bytes = Vec::new();
-        file.take(limit).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
+        openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve).ok().map(File::from)
     }
 }
 

@@ -1,10 +1,15 @@
 //! What runs a program, and what its threads therefore say about its requests.
 
+use std::path::Path;
+
 use super::elf;
 use super::proc::ProcFs;
 use super::service::asgi;
 use super::targets::file_name;
 use crate::span::Scheduling;
+
+/// Bytes of a JDK's `release` file.
+const RELEASE_BYTES: u64 = 16 << 10;
 
 /// The runtime or interpreter of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,14 +74,27 @@ impl Runtime {
 }
 
 /// Tells the runtime by the name of the executable, else by its sections, else by the libraries that it has mapped.
-pub(super) fn detect(proc: &ProcFs, pid: u32, program: &str) -> Runtime {
+/// `at` is the process in whose root the program is looked for where it is gone itself. With the version of a Go program's main module.
+pub(super) fn detect(proc: &ProcFs, pid: u32, at: u32, program: &str) -> (Runtime, Option<String>) {
     if let Some(language) = by_name(file_name(program)) {
-        return Runtime { language, version: None };
+        let version = if language == Language::Java { java_version(proc, at, program) } else { None };
+        return (Runtime { language, version }, None);
     }
-    if let Some(go) = proc.open_exe(pid).as_ref().and_then(elf::go_program) {
-        return Runtime { language: Language::Go, version: go.version };
+    let file = if at == pid { proc.open_exe(pid) } else { proc.open(at, Path::new(program)) };
+    if let Some(go) = file.as_ref().and_then(elf::go_program) {
+        return (Runtime { language: Language::Go, version: go.version }, go.module);
     }
-    Runtime { language: by_libraries(proc, pid), version: None }
+    (Runtime { language: by_libraries(proc, pid), version: None }, None)
+}
+
+/// `java.runtime.version` of the JDK or JRE whose `bin/java` a program is, as its `release` file says.
+fn java_version(proc: &ProcFs, at: u32, program: &str) -> Option<String> {
+    let home = Path::new(program).parent()?.parent()?;
+    let release = proc.file(at, &home.join("release"), RELEASE_BYTES)?;
+    let release = String::from_utf8_lossy(&release);
+    let version = |name| release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let version = version("JAVA_RUNTIME_VERSION").or_else(|| version("JAVA_VERSION"))?;
+    Some(version.trim_matches('"').to_owned()).filter(|version| !version.is_empty())
 }
 
 /// The interpreter that an executable's name stands for: `python3.11`, `ruby2.7`, `php-fpm8.2`.

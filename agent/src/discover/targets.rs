@@ -61,17 +61,24 @@ pub const INFRASTRUCTURE: &[&str] = &[
 pub(super) fn decide(targets: &Targets, tgid: u32, exe: &str, service: &str) -> Decision {
     let Targets { ports: _, exes, pids, services } = targets;
     if targets.is_everything() {
-        let name = file_name(exe);
-        let excluded = INFRASTRUCTURE.iter().any(|program| match program.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == *program,
-        });
-        return if excluded { Decision::Excluded(Exclusion::Infrastructure) } else { Decision::Observed };
+        return if is_infrastructure(file_name(exe)) {
+            Decision::Excluded(Exclusion::Infrastructure)
+        } else {
+            Decision::Observed
+        };
     }
     let wanted = pids.contains(&tgid)
         || exes.iter().any(|glob| glob.matches(Path::new(exe)))
         || services.iter().any(|glob| glob.matches(service));
     if wanted { Decision::Observed } else { Decision::Excluded(Exclusion::NotATarget) }
+}
+
+/// Whether a program's name is one of [`INFRASTRUCTURE`].
+pub(super) fn is_infrastructure(name: &str) -> bool {
+    INFRASTRUCTURE.iter().any(|program| match program.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == *program,
+    })
 }
 
 pub(super) fn file_name(path: &str) -> &str {

@@ -1,10 +1,13 @@
 //! Processes of a made-up `/proc`, and of the real one.
 
+use sonde_abi::Start;
+
+use super::began::tests::start;
 use super::tree::{Fake, Tree};
 use super::*;
 
 fn host() -> Host {
-    Host { name: "node-1".to_owned(), machine_id: "m".to_owned(), boot_id: "b".to_owned() }
+    Host { name: "node-1".to_owned(), machine_id: "m".to_owned(), boot_id: "b".to_owned(), ..Host::default() }
 }
 
 fn processes(tree: &Tree) -> Processes {
@@ -170,6 +173,135 @@ fn a_forked_process_that_is_gone_is_what_its_parent_was() {
     tree.put(8, &Fake { comm: "other", exe: "/opt/other", started: 3, ..Fake::default() });
     assert_eq!(processes.identify_forked(8).program(), "/opt/other", "who lives speaks for itself");
     assert_eq!(processes.identify_forked(11).decision, Decision::Excluded(Exclusion::NotATarget));
+}
+
+/// Processes of the tree, with a kernel side that tells of these.
+fn told(tree: &Tree, starts: &[Start]) -> Processes {
+    let starts = starts.to_vec();
+    processes(tree)
+        .with_starts(Starts::new(move |tgid| starts.iter().find(|start| start.tgid == tgid).copied()))
+}
+
+#[test]
+fn a_process_that_is_gone_is_what_the_kernel_side_tells() {
+    let tree = Tree::new();
+    let id = "3f1e5b0c6a9d4827b1c0f7e8d2a46593c8b7a6f5e4d3c2b1a09f8e7d6c5b4a39";
+    let (cgroup, environ) = (format!("/docker/{id}"), ["OTEL_RESOURCE_ATTRIBUTES=service.namespace=eu"]);
+    let shell = Fake {
+        exe: "/bin/sh",
+        cwd: "/srv",
+        started: 1,
+        cgroup: &cgroup,
+        environ: &environ,
+        ..Fake::default()
+    };
+    tree.put(5, &shell);
+    tree.put(6, &Fake { exe: "/usr/bin/containerd-shim-runc-v2", ..shell.clone() });
+    // As its parent has not taken note of its end, only its numbers are left.
+    tree.put(10, &Fake { comm: "python3", ppid: 5, started: 77, ..Fake::default() });
+    let mut processes = told(
+        &tree,
+        &[
+            start(9, 5, 30_000_000, "/usr/bin/curl", &["curl", "http://a/b"]),
+            start(10, 5, 30_000_000, "/usr/bin/python3", &["python3", "-m", "shop.web"]),
+            start(11, 6, 30_000_000, "/srv/job", &["job"]),
+            start(12, 5, 30_000_000, "", &[]),
+            start(13, 12, 40_000_000, "", &[]),
+            start(14, 99, 40_000_000, "", &[]),
+            start(15, 9, 40_000_000, "/usr/bin/wget", &["wget"]),
+        ],
+    );
+    let curl = processes.identify(9);
+    assert_eq!((curl.id, curl.exe.as_str()), (ProcessId { tgid: 9, started: 3 }, "/usr/bin/curl"));
+    assert_eq!((curl.comm.as_str(), curl.cmdline.as_str()), ("curl", "curl http://a/b"));
+    assert_eq!((curl.resource.service_name(), curl.container_id.as_deref()), ("curl", Some(id)));
+    assert_eq!(format!("{:?}", attribute(&curl, "service.namespace").unwrap()), "Str(\"eu\")");
+
+    let python = processes.identify(10);
+    assert_eq!((python.id.started, python.resource.service_name()), (77, "shop.web"));
+    assert_eq!(python.runtime.language, Language::Python);
+
+    let wget = processes.identify(15);
+    assert_eq!(
+        (wget.resource.service_name(), wget.container_id.as_deref()),
+        ("wget", Some(id)),
+        "its parent is gone too"
+    );
+
+    let job = processes.identify(11);
+    assert_eq!(
+        (job.resource.service_name(), &job.container_id),
+        ("job", &None),
+        "its group was not the runtime's"
+    );
+
+    let child = processes.identify(13);
+    assert_eq!((child.exe.as_str(), child.id), ("/bin/sh", ProcessId { tgid: 13, started: 4 }));
+    assert_eq!(processes.identify(14).resource.service_name(), "unknown_service", "nobody knows its parent");
+}
+
+#[test]
+fn what_was_known_stays_until_the_id_means_another() {
+    let tree = Tree::new();
+    let shop = Fake { comm: "shop", exe: "/srv/shop", started: 50, stack: 9, ..Fake::default() };
+    tree.put(7, &shop);
+    let job = start(7, 1, 900_000_000, "/srv/job", &["job"]);
+    let now = Arc::new(std::sync::Mutex::new(None));
+    let told = Arc::clone(&now);
+    let mut processes = processes(&tree).with_starts(Starts::new(move |_| *told.lock().unwrap()));
+    let known = processes.identify(7);
+    // It has ended, and its parent has not taken note.
+    tree.put(7, &Fake { comm: "shop", started: 50, ..Fake::default() });
+    assert!(Arc::ptr_eq(&known, &processes.identify(7)));
+    tree.remove(7);
+    assert!(Arc::ptr_eq(&known, &processes.identify(7)));
+    // Another one had its id, and is gone too.
+    *now.lock().unwrap() = Some(job);
+    let next = processes.identify(7);
+    assert_eq!(next.resource.service_name(), "job");
+    assert!(Arc::ptr_eq(&next, &processes.identify(7)));
+
+    processes.succeeded(Arc::clone(&known), 900);
+    assert!(Arc::ptr_eq(processes.at(7, 899).unwrap(), &known));
+    assert!(Arc::ptr_eq(processes.at(7, 900).unwrap(), &next));
+    // A successor of the same id that was forgotten in between, and bounds.
+    processes.succeeded(Arc::clone(&next), 1000);
+    assert!(
+        Arc::ptr_eq(processes.at(7, 950).unwrap(), &next) && Arc::ptr_eq(processes.at(7, 1).unwrap(), &known)
+    );
+    for time in 0..2000 {
+        let id = ProcessId { tgid: 8, started: time };
+        processes.succeeded(Arc::new(Process { id, ..Process::clone(&known) }), 1000 + time);
+    }
+    assert!(Arc::ptr_eq(processes.at(7, 1).unwrap(), &next), "the oldest are forgotten");
+    assert_eq!(processes.at(8, 2500).unwrap().id.started, 1501);
+    assert_eq!(processes.at(8, 1).unwrap().id.started, 976);
+}
+
+#[test]
+fn a_forked_process_that_ends_while_it_is_read_is_what_its_parent_was() {
+    let tree = Tree::new();
+    tree.put(7, &Fake { comm: "shop", exe: "/srv/shop", started: 1, ..Fake::default() });
+    tree.put(8, &Fake { comm: "half", exe: "/srv/half", started: 3, ..Fake::default() });
+    let targets = Targets { exes: vec!["/srv/*".parse().unwrap()], ..Targets::default() };
+    let mut processes = Processes::under(tree.root(), 1, targets, host());
+    processes.identify(7);
+    processes.forked(8, 7, 30_000_000);
+    // Its control group is read after its executable, and comes when that is gone.
+    let child = std::thread::scope(|scope| {
+        scope.spawn(tree.ends_when_read(8, "cgroup"));
+        processes.identify_forked(8)
+    });
+    assert_eq!((child.program(), child.decision), ("/srv/shop", Decision::Observed));
+
+    // The same where its fork was not told in a record.
+    let mut processes = told(&tree, &[start(9, 7, 30_000_000, "", &[])]);
+    tree.put(9, &Fake { comm: "half", exe: "/srv/half", started: 3, ..Fake::default() });
+    let child = std::thread::scope(|scope| {
+        scope.spawn(tree.ends_when_read(9, "cgroup"));
+        processes.identify(9)
+    });
+    assert_eq!(child.program(), "/srv/shop");
 }
 
 #[test]
@@ -353,4 +485,13 @@ fn real_python_programs() {
     let looping = Python::start(&[script.to_str().unwrap()]);
     let process = processes.identify(looping.0.id());
     assert_eq!(process.scheduling, Scheduling::Moving, "{process:?}");
+}
+
+#[test]
+fn a_process_lives_as_long_as_its_id_means_it() {
+    let own = ProcFs::new("/proc").stat(std::process::id()).unwrap();
+    let id = |started| ProcessId { tgid: std::process::id(), started };
+    assert!(is_alive(id(own.started)));
+    assert!(!is_alive(id(own.started + 1)));
+    assert!(!is_alive(ProcessId { tgid: u32::MAX, started: 1 }));
 }

@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 /// A directory of its own, removed with the value.
 pub(super) struct Tree {
     root: PathBuf,
@@ -88,6 +90,20 @@ impl Tree {
         let path = self.root.join(pid.to_string()).join("root").join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(target, path).unwrap();
+    }
+
+    /// Makes the process end while one of its files is read: what is returned waits for that.
+    pub(super) fn ends_when_read(&self, pid: u32, name: &str) -> impl FnOnce() + Send + use<> {
+        let at = self.root.join(pid.to_string());
+        let pipe = at.join(name);
+        fs::remove_file(&pipe).unwrap();
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        move || {
+            // Opens when the other end does.
+            let reader_waits = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+            fs::remove_file(at.join("exe")).unwrap();
+            drop(reader_waits);
+        }
     }
 
     pub(super) fn remove(&self, pid: u32) {

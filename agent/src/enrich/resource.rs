@@ -21,12 +21,16 @@ pub struct Described<'a> {
     pub id: ProcessId,
     /// `service.name`.
     pub service_name: &'a str,
+    /// `service.version`.
+    pub service_version: Option<&'a str>,
     /// What the process's `OTEL_RESOURCE_ATTRIBUTES` says; goes before what Sonde finds out, `service.name` apart.
     pub declared: &'a [(String, String)],
     /// Path of the executable.
     pub exe: &'a str,
     /// Its name.
     pub executable_name: &'a str,
+    /// The user that it runs as.
+    pub owner: &'a str,
     /// `process.runtime.name`.
     pub runtime: Option<&'static str>,
     /// `process.runtime.version`.
@@ -39,22 +43,21 @@ impl Resource {
     /// Puts a resource together.
     #[must_use]
     pub fn describe(host: &Host, process: &Described<'_>) -> Self {
-        let mut resource = Self { attributes: Vec::with_capacity(14 + process.declared.len()) };
+        let mut resource = Self { attributes: Vec::with_capacity(22 + process.declared.len()) };
         resource.put(key::SERVICE_NAME, process.service_name.to_owned());
         for (name, value) in process.declared {
             resource.put(name.clone(), value.clone());
         }
+        resource.put(key::SERVICE_VERSION, process.service_version.unwrap_or("").to_owned());
         resource.put(key::SERVICE_INSTANCE_ID, instance_id(host, process.id));
         resource.put(key::PROCESS_PID, i64::from(process.id.tgid));
         resource.put(key::PROCESS_EXECUTABLE_NAME, process.executable_name.to_owned());
         resource.put(key::PROCESS_EXECUTABLE_PATH, process.exe.to_owned());
+        resource.put(key::PROCESS_OWNER, process.owner.to_owned());
         resource.put(key::PROCESS_RUNTIME_NAME, process.runtime.unwrap_or(""));
         resource.put(key::PROCESS_RUNTIME_VERSION, process.runtime_version.unwrap_or("").to_owned());
         resource.put(key::CONTAINER_ID, process.container_id.unwrap_or("").to_owned());
-        resource.put(key::HOST_NAME, host.name.clone());
-        resource.put(key::OS_TYPE, "linux");
-        resource.put(key::TELEMETRY_DISTRO_NAME, "sonde");
-        resource.put(key::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION"));
+        resource.put_host(host);
         resource
     }
 
@@ -76,12 +79,9 @@ impl Resource {
     /// Stands for processes beyond a limit, which are not told apart.
     #[must_use]
     pub fn others(host: &Host) -> Self {
-        let mut resource = Self { attributes: Vec::with_capacity(5) };
+        let mut resource = Self { attributes: Vec::with_capacity(10) };
         resource.put(key::SERVICE_NAME, "unknown_service");
-        resource.put(key::HOST_NAME, host.name.clone());
-        resource.put(key::OS_TYPE, "linux");
-        resource.put(key::TELEMETRY_DISTRO_NAME, "sonde");
-        resource.put(key::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION"));
+        resource.put_host(host);
         resource
     }
 
@@ -93,6 +93,19 @@ impl Resource {
             Some(AttributeValue::Str(name)) => name,
             _ => "",
         }
+    }
+
+    fn put_host(&mut self, host: &Host) {
+        let Host { name, machine_id, boot_id: _, arch, os_name, os_version, os_description } = host;
+        self.put(key::HOST_NAME, name.clone());
+        self.put(key::HOST_ID, machine_id.clone());
+        self.put(key::HOST_ARCH, *arch);
+        self.put(key::OS_TYPE, "linux");
+        self.put(key::OS_NAME, os_name.clone());
+        self.put(key::OS_VERSION, os_version.clone());
+        self.put(key::OS_DESCRIPTION, os_description.clone());
+        self.put(key::TELEMETRY_DISTRO_NAME, "sonde");
+        self.put(key::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION"));
     }
 
     /// Adds an attribute unless it is there already, or says nothing.
@@ -166,16 +179,24 @@ mod tests {
     use super::*;
 
     fn host() -> Host {
-        Host { name: "node-1".to_owned(), machine_id: "m".to_owned(), boot_id: "b".to_owned() }
+        Host {
+            name: "node-1".to_owned(),
+            machine_id: "m".to_owned(),
+            boot_id: "b".to_owned(),
+            arch: "amd64",
+            ..Host::default()
+        }
     }
 
     fn described<'a>() -> Described<'a> {
         Described {
             id: ProcessId { tgid: 42, started: 1000 },
             service_name: "shop",
+            service_version: None,
             declared: &[],
             exe: "/srv/shop",
             executable_name: "shop",
+            owner: "ada",
             runtime: None,
             runtime_version: None,
             container_id: None,
@@ -197,7 +218,10 @@ mod tests {
             "process.pid=Int(42)".to_owned(),
             "process.executable.name=Str(\"shop\")".to_owned(),
             "process.executable.path=Str(\"/srv/shop\")".to_owned(),
+            "process.owner=Str(\"ada\")".to_owned(),
             "host.name=Str(\"node-1\")".to_owned(),
+            "host.id=Str(\"m\")".to_owned(),
+            "host.arch=Str(\"amd64\")".to_owned(),
             "os.type=Str(\"linux\")".to_owned(),
             "telemetry.distro.name=Str(\"sonde\")".to_owned(),
             format!("telemetry.distro.version=Str({:?})", env!("CARGO_PKG_VERSION")),

@@ -15,6 +15,7 @@ use super::queue::Queue;
 use super::sink::Sink;
 use super::text::{digits, hex};
 use super::wire;
+use crate::enrich::Resource;
 use crate::span::{Span, SpanStatus, Value};
 
 /// Spans of one line at most.
@@ -48,23 +49,35 @@ pub(super) fn run(queue: &Queue, ledger: &Ledger, sink: &Mutex<Sink>) {
 pub(super) fn encode(pieces: &[Piece], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"resourceSpans\":[");
     separated(out, by_resource(pieces), |out, (resource, spans)| {
-        out.extend_from_slice(b"{\"resource\":{");
-        out.extend_from_slice(b"\"attributes\":[");
-        separated(out, &resource.attributes, |out, each| attribute(out, &each.key, each.value.borrowed()));
-        out.push(b']');
-        out.extend_from_slice(b"},\"scopeSpans\":[{\"scope\":{\"name\":");
-        text(out, wire::SCOPE);
-        out.extend_from_slice(b",\"version\":");
-        text(out, wire::VERSION);
-        out.extend_from_slice(b"},\"spans\":[");
-        separated(out, spans, span);
-        out.extend_from_slice(b"],\"schemaUrl\":");
-        text(out, wire::SCHEMA);
-        out.extend_from_slice(b"}],\"schemaUrl\":");
-        text(out, wire::SCHEMA);
-        out.push(b'}');
+        of_resource(out, resource, ("scopeSpans", "spans"), |out| separated(out, spans, span));
     });
     out.extend_from_slice(b"]}");
+}
+
+/// One element of `resourceSpans` or `resourceMetrics`, by the names of its list of scopes and of the list in that.
+fn of_resource(
+    out: &mut Vec<u8>,
+    resource: &Resource,
+    (scopes, items): (&str, &str),
+    write_items: impl FnOnce(&mut Vec<u8>),
+) {
+    out.extend_from_slice(b"{\"resource\":{\"attributes\":[");
+    separated(out, &resource.attributes, |out, each| attribute(out, &each.key, each.value.borrowed()));
+    out.extend_from_slice(b"]},\"");
+    out.extend_from_slice(scopes.as_bytes());
+    out.extend_from_slice(b"\":[{\"scope\":{\"name\":");
+    text(out, wire::SCOPE);
+    out.extend_from_slice(b",\"version\":");
+    text(out, wire::VERSION);
+    out.extend_from_slice(b"},\"");
+    out.extend_from_slice(items.as_bytes());
+    out.extend_from_slice(b"\":[");
+    write_items(out);
+    out.extend_from_slice(b"],\"schemaUrl\":");
+    text(out, wire::SCHEMA);
+    out.extend_from_slice(b"}],\"schemaUrl\":");
+    text(out, wire::SCHEMA);
+    out.push(b'}');
 }
 
 fn span(out: &mut Vec<u8>, span: &Span) {
@@ -72,13 +85,12 @@ fn span(out: &mut Vec<u8>, span: &Span) {
     hex(out, &span.context.trace_id.0);
     out.extend_from_slice(b"\",\"spanId\":\"");
     hex(out, &span.context.span_id.0);
+    out.push(b'"');
     if !span.context.trace_state.is_empty() {
-        out.extend_from_slice(b"\",\"traceState\":");
+        out.extend_from_slice(b",\"traceState\":");
         text(out, &span.context.trace_state);
-        out.extend_from_slice(b",\"parentSpanId\":\"");
-    } else {
-        out.extend_from_slice(b"\",\"parentSpanId\":\"");
     }
+    out.extend_from_slice(b",\"parentSpanId\":\"");
     if let Some(parent) = &span.parent {
         hex(out, &parent.span_id.0);
     }

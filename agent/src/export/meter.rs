@@ -6,12 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Item;
 use crate::config::MetricsConfig;
+use crate::discover;
 use crate::enrich::{Host, Resource};
 use crate::metrics::{
     Aggregation, Metric, MetricLimits, Reader, Registry, RegistryConfig, ResourceMetrics, SpanMetrics,
     Stream, Temporality,
 };
-use crate::telemetry::{Counters, Own};
+use crate::telemetry::{Counters, Own, Signal};
 use crate::web::Pages;
 
 /// Counts, and tells whoever collects.
@@ -46,7 +47,7 @@ impl Meter {
         counters: &Arc<Counters>,
     ) -> Self {
         let (mut streams, mut readers): (Vec<Stream>, Vec<Reader>) = (Vec::new(), Vec::new());
-        let mut add = |stream: Stream, exemplars_once: bool, counters: Temporality| {
+        let mut add = |stream: Stream, is_scraper: bool, counters: Temporality| {
             let known = streams.iter().position(|known| {
                 // A delta is forgotten when it is told: nobody else may read it.
                 *known == stream && stream.temporality == Temporality::Cumulative
@@ -55,14 +56,14 @@ impl Meter {
             if known.is_none() {
                 streams.push(stream);
             }
-            readers.push(Reader { stream: place, exemplars_once });
+            readers.push(Reader { stream: place, is_scraper });
             ReaderOf { place: readers.len() - 1, counters }
         };
         let cumulative = |aggregation| Stream { temporality: Temporality::Cumulative, aggregation };
-        let push = pushed.then(|| add(config.stream, true, config.counters));
+        let push = pushed.then(|| add(config.stream, false, config.counters));
         let pull = pulled.then(|| {
-            let explicit = add(cumulative(Aggregation::Explicit), false, Temporality::Cumulative);
-            (explicit, add(cumulative(Aggregation::Exponential), false, Temporality::Cumulative))
+            let explicit = add(cumulative(Aggregation::Explicit), true, Temporality::Cumulative);
+            (explicit, add(cumulative(Aggregation::Exponential), true, Temporality::Cumulative))
         });
         let host = Host::read();
         let own = Own::new(&host, Arc::clone(counters), now());
@@ -89,7 +90,7 @@ impl Meter {
         }
         let mut registry = lock(&self.registry);
         for (resource, span) in spans {
-            registry.record(resource, span, exported && span.context.flags & 1 != 0);
+            registry.record(resource, span, exported && span.context.is_sampled());
         }
         drop(registry);
         if let Some(derived) = &self.derived {
@@ -109,17 +110,26 @@ impl Meter {
         self.push.map(|reader| self.collect(reader, true)).unwrap_or_default()
     }
 
-    /// How the counters of an output's queue are read.
-    pub(super) fn watch(&self, name: &'static str, queue: &Arc<super::Queue>) {
+    /// How many items of a signal wait for an output, and how many may, is told from here on.
+    pub(super) fn watch(
+        &self,
+        output: &'static str,
+        signal: Signal,
+        fill: impl Fn() -> (u64, u64) + Send + 'static,
+    ) {
         if let Some(own) = &self.own {
-            let queue = Arc::clone(queue);
-            lock(own).watch(name, Box::new(move || queue.fill()));
+            lock(own).watch(output, signal, Box::new(fill));
         }
     }
 
     fn collect(&self, reader: ReaderOf, with_own: bool) -> Vec<ResourceMetrics> {
         let _alone = lock(&self.collecting);
         let now = if self.replayed { self.latest.load(Ordering::Relaxed) } else { now() };
+        if !self.replayed {
+            let quiet = lock(&self.registry).quiet(now);
+            let ended: Vec<_> = quiet.into_iter().filter(|id| !discover::is_alive(*id)).collect();
+            lock(&self.registry).ended(&ended);
+        }
         let mut all = Vec::new();
         let mut cursor = 0;
         // The lock is taken for one process at a time: who makes spans waits no longer than for that.

@@ -162,7 +162,12 @@ impl Outputs {
                         let patience = config.metric_reading.timeout;
                         let exporter = otlp::Exporter::new(otlp, Signal::Metrics, patience)?;
                         let ledger = Ledger::exporting(Arc::clone(counters), Signal::Metrics);
-                        takers.push(Taker::otlp(exporter, ledger)?);
+                        let taker = Taker::otlp(exporter, ledger)?;
+                        if let Taker::Otlp { mailbox, .. } = &taker {
+                            let watched = Arc::clone(mailbox);
+                            outputs.meter.watch("otlp", Signal::Metrics, move || watched.fill());
+                        }
+                        takers.push(taker);
                     }
                     OutputSpec::Console | OutputSpec::None => {}
                 }
@@ -242,7 +247,8 @@ impl Outputs {
                 run(queue_there, ledger_there);
             })
             .map_err(OutputError::Thread)?;
-        self.meter.watch(name, &queue);
+        let watched = Arc::clone(&queue);
+        self.meter.watch(name, Signal::Traces, move || watched.fill());
         self.running.push(Running { queue, ledger, ended });
         Ok(())
     }

@@ -4,16 +4,21 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Instant;
 
 use super::ledger::Ledger;
+use crate::telemetry::{Lost, Seldom};
 
-/// A place to write lines to. A failure costs the spans of that write, is said once, and does not end the output: a full
-/// disk has room again some day.
+/// A place to write lines to. A failure costs the spans of that write, is said once a minute at most, and does not end the
+/// output: a full disk has room again some day.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: File,
     name: String,
     failing: bool,
+    warned: Seldom,
+    /// Trouble was said and its end was not.
+    said: bool,
     /// The last write ended within a line.
     torn: bool,
 }
@@ -34,21 +39,23 @@ impl Sink {
     }
 
     pub(super) fn new(file: File, name: String) -> Self {
-        Self { file, name, failing: false, torn: false }
+        Self { file, name, failing: false, warned: Seldom::default(), said: false, torn: false }
     }
 
     /// Writes whole lines that stand for `spans` spans, and settles those.
     pub(super) fn write(&mut self, lines: &[u8], spans: u64, ledger: &Ledger) {
         match self.write_lines(lines) {
             Ok(()) => {
-                if std::mem::take(&mut self.failing) {
+                self.failing = false;
+                if std::mem::take(&mut self.said) {
                     tracing::info!("{} can be written again", self.name);
                 }
                 ledger.written(spans);
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    let reason = crate::telemetry::Lost::OutputFailed.reason();
+                if !std::mem::replace(&mut self.failing, true) && self.warned.again(Instant::now()) {
+                    self.said = true;
+                    let reason = Lost::OutputFailed.reason();
                     tracing::error!(
                         "cannot write to {}: {error}; its spans are lost and counted as {reason}",
                         self.name

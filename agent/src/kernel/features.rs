@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::perf;
 use super::privileges::Privileges;
 use super::types::KernelTypes;
 
@@ -118,6 +119,8 @@ pub struct Features {
     pub privileges: Privileges,
     /// Lockdown.
     pub lockdown: Lockdown,
+    /// Why tracepoints cannot be had as perf events, where that is asked for.
+    pub perf_events: Result<(), String>,
     /// `kernel.unprivileged_bpf_disabled`: 0 anyone may load (harmless) programs, 1 and 2 only with `CAP_BPF`.
     pub unprivileged_bpf_disabled: Option<u32>,
     /// `net.core.bpf_jit_enable`; 0 means interpreted programs, several times slower. Often readable by root only.
@@ -152,10 +155,13 @@ impl Features {
         let status = fs::read_to_string(roots.proc.join("self/status")).unwrap_or_default();
         let mounts = fs::read_to_string(roots.proc.join("self/mountinfo")).unwrap_or_default();
         let mounts = Mounts::parse(&mounts);
+        let types = KernelTypes::read(&roots.sys.join("kernel/btf/vmlinux")).map_err(|why| why.to_string());
+        let preempted = types.as_ref().is_ok_and(|types| types.preempted);
         Self {
             version: Version::parse(&release).unwrap_or_default(),
             release,
-            types: KernelTypes::read(&roots.sys.join("kernel/btf/vmlinux")).map_err(|why| why.to_string()),
+            types,
+            perf_events: if preempted { perf::check(&roots.sys) } else { Ok(()) },
             privileges: Privileges::parse(&status, is_initial(roots, "user", INITIAL_USER_NAMESPACE)),
             lockdown: lockdown(text(&roots.sys.join("kernel/security/lockdown")).as_deref()),
             unprivileged_bpf_disabled: sysctl("kernel/unprivileged_bpf_disabled"),
@@ -179,7 +185,13 @@ impl Features {
     /// a task is put aside inside it.
     #[must_use]
     pub fn puts_programs_aside(&self) -> bool {
-        self.version >= Version::new(7, 0)
+        self.types.as_ref().is_ok_and(|types| types.preempted)
+    }
+
+    /// Where programs would be put aside, those of a perf event are not. They read kernel memory by address.
+    #[must_use]
+    pub fn wants_perf_events(&self) -> bool {
+        self.puts_programs_aside() && self.perf_events.is_ok() && self.lockdown != Lockdown::Confidentiality
     }
 
     /// Everything that does not stop Sonde but narrows what it sees, in words.
@@ -195,6 +207,16 @@ impl Features {
                         .into(),
                 );
             }
+        }
+        if self.puts_programs_aside() && !self.wants_perf_events() {
+            let why = self.perf_events.as_ref().err().map_or(
+                "kernel lockdown is `confidentiality`: programs may not read kernel memory",
+                String::as_str,
+            );
+            concerns.push(format!(
+                "calls may go unseen: this kernel skips a tracepoint's programs while another task is put aside inside them, and \
+                 those of perf events are not possible: {why}"
+            ));
         }
         concerns.extend(self.privileges.lacking_for_processes().map(Into::into));
         if self.privileges.seccomp {

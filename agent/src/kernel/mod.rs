@@ -5,6 +5,7 @@ pub mod btf;
 mod features;
 mod hooks;
 pub mod offsets;
+mod perf;
 mod privileges;
 pub mod synthetic;
 mod types;

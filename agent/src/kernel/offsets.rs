@@ -29,6 +29,8 @@ pub enum Part {
     Unix,
     /// Paths of unix sockets.
     UnixNames,
+    /// What a process was that ended before it was looked at.
+    Programs,
 }
 
 impl Part {
@@ -46,6 +48,7 @@ impl Part {
             Self::Ends => "a stream's end is seen when its socket goes, not when it is read",
             Self::Unix => "unix sockets are not joined to their other end",
             Self::UnixNames => "unix sockets show no paths",
+            Self::Programs => "a process that ends before it is looked at has no name",
         }
     }
 }
@@ -88,8 +91,10 @@ impl Resolved {
 }
 
 /// The structures that [`resolve`] wants the ids of, in its order.
-pub const STRUCTURES: [(Sort, &str); 12] = [
+pub const STRUCTURES: [(Sort, &str); 14] = [
     (Sort::Struct, "task_struct"),
+    (Sort::Struct, "mm_struct"),
+    (Sort::Struct, "linux_binprm"),
     (Sort::Struct, "files_struct"),
     (Sort::Struct, "fdtable"),
     (Sort::Struct, "file"),
@@ -170,6 +175,31 @@ const FIELDS: &[Field] = &[
         paths: &[("task_struct", "tgid")],
     },
     Field { place: |o| &mut o.task_pid, part: Part::Descriptors, width: 4, paths: &[("task_struct", "pid")] },
+    Field {
+        place: |o| &mut o.task_real_parent,
+        part: Part::Programs,
+        width: 8,
+        paths: &[("task_struct", "real_parent")],
+    },
+    Field { place: |o| &mut o.task_mm, part: Part::Programs, width: 8, paths: &[("task_struct", "mm")] },
+    Field {
+        place: |o| &mut o.mm_arg_start,
+        part: Part::Programs,
+        width: 8,
+        paths: &[("mm_struct", "arg_start")],
+    },
+    Field {
+        place: |o| &mut o.mm_arg_end,
+        part: Part::Programs,
+        width: 8,
+        paths: &[("mm_struct", "arg_end")],
+    },
+    Field {
+        place: |o| &mut o.binprm_interp,
+        part: Part::Programs,
+        width: 8,
+        paths: &[("linux_binprm", "interp")],
+    },
     Field {
         place: |o| &mut o.files_fdt,
         part: Part::Descriptors,

@@ -55,6 +55,16 @@ impl Tracepoint {
         }
     }
 
+    /// What perf and tracefs have it under.
+    #[must_use]
+    pub const fn category(self) -> &'static str {
+        match self {
+            Self::SockSendLength | Self::SockRecvLength | Self::InetSockSetState => "sock",
+            Self::SysExit => "raw_syscalls",
+            Self::SchedProcessExit | Self::SchedProcessExec | Self::SchedProcessFork => "sched",
+        }
+    }
+
     /// The typedef that stands for it in BTF.
     #[must_use]
     pub const fn type_name(self) -> &'static str {
@@ -100,11 +110,16 @@ pub struct KernelTypes {
     pub tracepoints: [Option<u32>; Tracepoint::ALL.len()],
     /// Functions of [`FUNCTIONS`].
     pub functions: [Option<u32>; FUNCTIONS.len()],
+    /// A tracepoint's programs are preempted ([`Features::puts_programs_aside`](super::Features::puts_programs_aside)).
+    pub preempted: bool,
     /// Types in the file.
     pub count: u32,
     /// Bytes of the file.
     pub bytes: usize,
 }
+
+/// The guard that tracepoints have had, and nothing else, since they leave preemption on: commit a46023d5616e of 7.0.
+const GUARD: &str = "class_srcu_fast_notrace_t";
 
 /// Functions whose presence is asked for: one that programs may call (a kfunc), and those at whose ends they may run.
 pub const FUNCTIONS: [&str; 3] = ["bpf_rdonly_cast", "tcp_splice_read", "unix_stream_splice_read"];
@@ -122,6 +137,7 @@ impl KernelTypes {
         let mut names = offsets::STRUCTURES.to_vec();
         names.extend(Tracepoint::ALL.map(|tracepoint| (Sort::Typedef, tracepoint.type_name())));
         names.extend(FUNCTIONS.map(|function| (Sort::Function, function)));
+        names.push((Sort::Typedef, GUARD));
         let found = btf.find(&names);
         let (structures, rest) = found.split_at_checked(offsets::STRUCTURES.len()).unwrap_or_default();
         let mut rest = rest.iter().copied();
@@ -129,6 +145,7 @@ impl KernelTypes {
             members: offsets::resolve(&btf, structures),
             tracepoints: std::array::from_fn(|_| rest.next().flatten()),
             functions: std::array::from_fn(|_| rest.next().flatten()),
+            preempted: rest.next().flatten().is_some(),
             count: btf.count(),
             bytes: bytes.len(),
         })

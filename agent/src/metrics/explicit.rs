@@ -1,20 +1,20 @@
 //! Histograms with given bounds. OpenTelemetry specification, metrics SDK, "Explicit Bucket Histogram Aggregation".
 
+use super::totals::Totals;
+
 /// Counts values in buckets. Values and bounds are integers of one small unit, nanoseconds or bytes: whether a value meets a
 /// bound is exact, and sums are the same in whatever portions they are collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explicit {
     counts: Box<[u64]>,
-    sum: u128,
-    least: u64,
-    greatest: u64,
+    totals: Totals,
 }
 
 impl Explicit {
     /// An empty one with as many bounds.
     #[must_use]
     pub fn new(bounds: usize) -> Self {
-        Self { counts: vec![0; bounds + 1].into_boxed_slice(), sum: 0, least: u64::MAX, greatest: 0 }
+        Self { counts: vec![0; bounds + 1].into_boxed_slice(), totals: Totals::default() }
     }
 
     /// Counts a value that belongs into `bucket`, which [`bucket`] says.
@@ -22,9 +22,7 @@ impl Explicit {
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }
-        self.sum += u128::from(value);
-        self.least = self.least.min(value);
-        self.greatest = self.greatest.max(value);
+        self.totals.record(value);
     }
 
     /// Values counted.
@@ -36,13 +34,13 @@ impl Explicit {
     /// Their sum.
     #[must_use]
     pub fn sum(&self) -> u128 {
-        self.sum
+        self.totals.sum()
     }
 
     /// The least and the greatest; `None` where there are none.
     #[must_use]
     pub fn range(&self) -> Option<(u64, u64)> {
-        (self.least <= self.greatest).then_some((self.least, self.greatest))
+        self.totals.range()
     }
 
     /// Values in each bucket.
@@ -56,13 +54,13 @@ impl Explicit {
         for (count, before) in self.counts.iter_mut().zip(&earlier.counts) {
             *count = count.saturating_sub(*before);
         }
-        self.sum = self.sum.saturating_sub(earlier.sum);
+        self.totals.subtract(&earlier.totals);
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.counts.fill(0);
-        (self.sum, self.least, self.greatest) = (0, u64::MAX, 0);
+        self.totals = Totals::default();
     }
 }
 

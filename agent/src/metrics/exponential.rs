@@ -1,6 +1,8 @@
 //! Histograms whose buckets grow with the values. OpenTelemetry specification, metrics SDK, "Base2 Exponential Bucket
 //! Histogram Aggregation"; data model, "ExponentialHistogram".
 
+use super::totals::{Buckets, Totals};
+
 /// The scale that counting begins with: buckets differ by less than a millionth.
 const MAX_SCALE: i32 = 20;
 
@@ -12,27 +14,15 @@ const MAX_SIZE: usize = 160;
 pub struct Exponential {
     scale: i32,
     zeros: u64,
-    /// Index of the first bucket.
-    offset: i32,
-    buckets: Vec<u64>,
+    buckets: Buckets,
     count: u64,
-    sum: u128,
-    least: u64,
-    greatest: u64,
+    totals: Totals,
 }
 
 impl Default for Exponential {
     fn default() -> Self {
-        Self {
-            scale: MAX_SCALE,
-            zeros: 0,
-            offset: 0,
-            buckets: Vec::new(),
-            count: 0,
-            sum: 0,
-            least: u64::MAX,
-            greatest: 0,
-        }
+        let (buckets, totals) = (Buckets::default(), Totals::default());
+        Self { scale: MAX_SCALE, zeros: 0, buckets, count: 0, totals }
     }
 }
 
@@ -40,40 +30,24 @@ impl Exponential {
     /// Counts a value of the small unit, of which the large one has `per_unit`.
     pub fn record(&mut self, value: u64, per_unit: f64) {
         self.count += 1;
-        self.sum += u128::from(value);
-        self.least = self.least.min(value);
-        self.greatest = self.greatest.max(value);
+        self.totals.record(value);
         if value == 0 {
             self.zeros += 1;
             return;
         }
-        let value = value as f64 / per_unit;
-        let mut index = index(value, self.scale);
-        if self.buckets.is_empty() {
-            self.offset = index;
-        }
+        let mut index = index(value as f64 / per_unit, self.scale);
         let excess = self.excess(index);
         if excess > 0 {
             self.downscale(excess);
             index >>= excess;
         }
-        if let Ok(missing @ 1..) = usize::try_from(self.offset - index) {
-            self.buckets.splice(0..0, std::iter::repeat_n(0, missing));
-            self.offset = index;
-        }
-        let at = usize::try_from(index - self.offset).unwrap_or(0);
-        if at >= self.buckets.len() {
-            self.buckets.resize(at + 1, 0);
-        }
-        if let Some(count) = self.buckets.get_mut(at) {
-            *count += 1;
-        }
+        self.buckets.add(index, 1);
     }
 
     /// How often buckets have to be halved so that one more index fits beside those that there are.
     fn excess(&self, index: i32) -> u32 {
-        let last = self.offset + i32::try_from(self.buckets.len()).unwrap_or(i32::MAX).max(1) - 1;
-        let (mut low, mut high) = (index.min(self.offset), index.max(last));
+        let (first, last) = self.buckets.bounds().unwrap_or((index, index));
+        let (mut low, mut high) = (index.min(first), index.max(last));
         let mut times = 0;
         while usize::try_from(high - low).is_ok_and(|width| width >= MAX_SIZE) {
             (low, high) = (low >> 1, high >> 1);
@@ -84,19 +58,9 @@ impl Exponential {
 
     /// Makes one bucket of each `2^times` neighbours: index `i` becomes `i >> times`.
     fn downscale(&mut self, times: u32) {
-        let offset = self.offset >> times;
-        let mut merged: Vec<u64> = Vec::new();
-        for (index, count) in (self.offset..).zip(&self.buckets) {
-            let at = usize::try_from((index >> times) - offset).unwrap_or(0);
-            if at >= merged.len() {
-                merged.resize(at + 1, 0);
-            }
-            if let Some(slot) = merged.get_mut(at) {
-                *slot += count;
-            }
-        }
+        let mut merged = Buckets::default();
+        self.buckets.iter().for_each(|(index, count)| merged.add(index >> times, count));
         self.buckets = merged;
-        self.offset = offset;
         self.scale -= i32::try_from(times).unwrap_or(0);
     }
 
@@ -109,13 +73,13 @@ impl Exponential {
     /// Their sum, in the small unit.
     #[must_use]
     pub fn sum(&self) -> u128 {
-        self.sum
+        self.totals.sum()
     }
 
     /// The least and the greatest in the small unit; `None` where there are none.
     #[must_use]
     pub fn range(&self) -> Option<(u64, u64)> {
-        (self.least <= self.greatest).then_some((self.least, self.greatest))
+        self.totals.range()
     }
 
     /// Values that are zero.
@@ -133,7 +97,7 @@ impl Exponential {
     /// Index of the first bucket, and the values in each.
     #[must_use]
     pub fn buckets(&self) -> (i32, &[u64]) {
-        (self.offset, &self.buckets)
+        self.buckets.dense()
     }
 
     /// Forgets everything, the scale too: what comes may lie closer together.

@@ -1,14 +1,15 @@
 //! A base-2 exponential histogram of durations, as OpenTelemetry's data model defines it ("ExponentialHistogram").
 
+use super::totals::Buckets;
+
 /// Durations in seconds, in buckets of scale 4: bucket `i` holds what is above `2^(i/16)` and at most `2^((i+1)/16)`.
 ///
 /// Memory is eight bytes for each bucket between the shortest and the longest duration, 16 to each doubling: some 80 buckets
 /// for 1 ms to 30 ms, 704 at most.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// Index of the first bucket.
-    offset: i32,
-    buckets: Vec<u64>,
+    /// Their indices lie in [`INDICES`].
+    buckets: Buckets,
     count: u64,
     sum: u64,
     max: u64,
@@ -51,7 +52,7 @@ impl Histogram {
         self.count += 1;
         self.sum = self.sum.saturating_add(nanos);
         self.max = self.max.max(nanos);
-        self.bump(index(nanos), 1);
+        self.buckets.add(index(nanos), 1);
     }
 
     /// Durations counted.
@@ -75,7 +76,7 @@ impl Histogram {
     /// OpenTelemetry's `offset` and `bucket_counts`.
     #[must_use]
     pub fn buckets(&self) -> (i32, &[u64]) {
-        (self.offset, &self.buckets)
+        self.buckets.dense()
     }
 
     /// The duration in nanoseconds that the fraction `q` of all does not exceed; 0 where there is none.
@@ -83,7 +84,7 @@ impl Histogram {
     pub fn quantile(&self, q: f64) -> u64 {
         let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
-        for (bucket, count) in (self.offset..).zip(&self.buckets) {
+        for (bucket, count) in self.buckets.iter() {
             seen += count;
             if seen >= rank {
                 let seconds = ((f64::from(bucket) + 0.5) / 16.0).exp2();
@@ -98,8 +99,8 @@ impl Histogram {
         self.count += other.count;
         self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
-        for (bucket, count) in (other.offset..).zip(&other.buckets).filter(|(_, count)| **count > 0) {
-            self.bump(bucket, *count);
+        for (bucket, count) in other.buckets.iter().filter(|(_, count)| *count > 0) {
+            self.buckets.add(bucket, count);
         }
     }
 
@@ -107,30 +108,7 @@ impl Histogram {
     pub fn subtract(&mut self, earlier: &Self) {
         self.count = self.count.saturating_sub(earlier.count);
         self.sum = self.sum.saturating_sub(earlier.sum);
-        for (bucket, count) in (earlier.offset..).zip(&earlier.buckets) {
-            let at = usize::try_from(bucket - self.offset).ok();
-            if let Some(slot) = at.and_then(|at| self.buckets.get_mut(at)) {
-                *slot = slot.saturating_sub(*count);
-            }
-        }
-    }
-
-    /// Adds to a bucket, which [`INDICES`] bounds.
-    fn bump(&mut self, bucket: i32, count: u64) {
-        if self.buckets.is_empty() {
-            self.offset = bucket;
-        }
-        if let Ok(missing @ 1..) = usize::try_from(self.offset - bucket) {
-            self.buckets.splice(0..0, std::iter::repeat_n(0, missing));
-            self.offset = bucket;
-        }
-        let at = usize::try_from(bucket - self.offset).unwrap_or(0);
-        if at >= self.buckets.len() {
-            self.buckets.resize(at + 1, 0);
-        }
-        if let Some(slot) = self.buckets.get_mut(at) {
-            *slot += count;
-        }
+        earlier.buckets.iter().for_each(|(bucket, count)| self.buckets.remove(bucket, count));
     }
 }
 

@@ -12,6 +12,7 @@ mod red;
 mod registry;
 mod series;
 mod span_metrics;
+mod totals;
 
 pub use explicit::Explicit;
 pub use exponential::Exponential;

@@ -32,8 +32,9 @@ pub struct RegistryConfig {
 pub struct Reader {
     /// Place of its stream in [`RegistryConfig::streams`].
     pub stream: usize,
-    /// It is told of an exemplar once. Else of the latest of each bucket, however often it asks, as a scraper expects.
-    pub exemplars_once: bool,
+    /// It asks when it likes, or no more at all, and is told of the latest exemplar of each bucket however often it asks.
+    /// Others are told of an exemplar once, and of everything before it is forgotten.
+    pub is_scraper: bool,
 }
 
 /// `OTEL_METRICS_EXEMPLAR_FILTER`.
@@ -59,11 +60,23 @@ pub struct MetricLimits {
     pub processes: usize,
     /// Nanoseconds after which a series is forgotten that nothing was added to. Where it comes back, it starts anew.
     pub idle: u64,
+    /// The same where its process has ended, and everyone who still asks was told of it once more.
+    pub ended: u64,
 }
+
+/// Nanoseconds after which a scraper that has not asked is not waited for.
+const SCRAPER_GONE: u64 = 5 * 60 * 1_000_000_000;
 
 impl Default for MetricLimits {
     fn default() -> Self {
-        Self { series: 2_000, all_series: 10_000, processes: 1_024, idle: 15 * 60 * 1_000_000_000 }
+        Self {
+            series: 2_000,
+            all_series: 10_000,
+            processes: 1_024,
+            idle: 15 * 60 * 1_000_000_000,
+            // As long as a call waits for its parent.
+            ended: 30 * 1_000_000_000,
+        }
     }
 }
 
@@ -108,6 +121,10 @@ struct Process {
     overflow: [Option<Box<Series>>; KINDS.len()],
     /// Series of each kind in `series`.
     of_kind: [usize; KINDS.len()],
+    /// When anything was last added.
+    last: u64,
+    /// It is known to have ended since that cycle.
+    ended: Option<u32>,
 }
 
 impl Registry {
@@ -164,6 +181,7 @@ impl Registry {
         let measured = Measured { values, time: end, exemplar };
         let place = self.place(resource, id);
         let Some(process) = self.processes.get_mut(place) else { return };
+        (process.last, process.ended) = (process.last.max(end), None);
         let hash = series::hash(labels);
         if let Some(series) = process.series.find_mut(hash, |series| series.key.is(labels)) {
             return series.record(&measured, &self.streams);
@@ -197,6 +215,24 @@ impl Registry {
         (self.processes.len(), self.kept)
     }
 
+    /// Processes that nothing was added to for [`MetricLimits::ended`], and of which it is not known whether they have ended.
+    #[must_use]
+    pub fn quiet(&self, now: u64) -> Vec<ProcessId> {
+        let is_quiet = |process: &&Process| {
+            process.ended.is_none() && now.saturating_sub(process.last) > self.limits.ended
+        };
+        self.processes.iter().filter(is_quiet).filter_map(|process| process.id).collect()
+    }
+
+    /// These processes have ended: they are forgotten once everyone was told of them.
+    pub fn ended(&mut self, ids: &[ProcessId]) {
+        for id in ids {
+            if let Some(process) = self.places.get(id).and_then(|&place| self.processes.get_mut(place)) {
+                process.ended = Some(self.cycle);
+            }
+        }
+    }
+
     /// The next process's metrics for a reader, up to `now`; begin with a cursor of 0. `None` ends the collection, and what was
     /// idle for long is forgotten then. Between two calls others may record: no one has to wait for a whole collection.
     pub fn collect(&mut self, reader: usize, now: u64, cursor: &mut usize) -> Option<ResourceMetrics> {
@@ -212,7 +248,7 @@ impl Registry {
             temporality: state.temporality,
             from: state.previous,
             until: now,
-            since: if state.reader.exemplars_once { since } else { 0 },
+            since: if state.reader.is_scraper { 0 } else { since },
         };
         while let Some(process) = self.processes.get_mut(*cursor) {
             *cursor += 1;
@@ -228,12 +264,21 @@ impl Registry {
         None
     }
 
-    /// Forgets what nothing was added to for long, unless a delta has yet to tell of it.
+    /// Forgets what nothing was added to for long, or whose process has ended, unless somebody has yet to be told of it.
     fn expire(&mut self, now: u64) {
-        let Self { streams, limits, processes, places, .. } = self;
-        let is_idle =
-            |series: &Series| now.saturating_sub(series.last) > limits.idle && !series.has_untold(streams);
+        let Self { streams, readers, limits, processes, places, .. } = self;
+        let all_told_since = |cycle: u32| {
+            readers.iter().all(|state| {
+                let is_gone = state.reader.is_scraper && now.saturating_sub(state.previous) > SCRAPER_GONE;
+                // Collections follow one another: one that began later and is not over would be this one.
+                is_gone || state.since > cycle
+            })
+        };
         for process in processes.iter_mut() {
+            let is_over = process.ended.is_some_and(all_told_since);
+            let idle = if is_over { 0 } else { limits.idle };
+            let is_idle =
+                |series: &Series| now.saturating_sub(series.last) > idle && !series.has_untold(streams);
             let of_kind = &mut process.of_kind;
             process.series.retain(|series| {
                 let keep = !is_idle(series);
@@ -276,6 +321,14 @@ impl Registry {
                 return place;
             }
         }
+        // A span of what it was before may come late.
+        let is_same = |process: &Process| process.id == Some(id) && process.resource == *resource;
+        if self.places.contains_key(&id)
+            && let Some(place) = self.processes.iter().position(is_same)
+        {
+            self.places.insert(id, place);
+            return place;
+        }
         let place = self.processes.len();
         if place < self.limits.processes {
             self.processes.push(Process::new(Arc::clone(resource), Some(id)));
@@ -291,7 +344,15 @@ impl Registry {
 
 impl Process {
     fn new(resource: Arc<Resource>, id: Option<ProcessId>) -> Self {
-        Self { resource, id, series: HashTable::new(), overflow: [None, None], of_kind: [0; KINDS.len()] }
+        Self {
+            resource,
+            id,
+            series: HashTable::new(),
+            overflow: [None, None],
+            of_kind: [0; KINDS.len()],
+            last: 0,
+            ended: None,
+        }
     }
 
     fn collect(&mut self, wanted: &Wanted) -> Vec<Metric> {

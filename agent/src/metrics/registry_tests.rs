@@ -27,7 +27,7 @@ fn resource(name: &str) -> Arc<Resource> {
 }
 
 fn registry(limits: MetricLimits) -> Registry {
-    let readers = (0..STREAMS.len()).map(|stream| Reader { stream, exemplars_once: stream != 0 });
+    let readers = (0..STREAMS.len()).map(|stream| Reader { stream, is_scraper: stream == 0 });
     let config = RegistryConfig {
         streams: STREAMS.to_vec(),
         readers: readers.collect(),
@@ -212,6 +212,40 @@ fn an_idle_series_is_forgotten_and_starts_anew() {
 }
 
 #[test]
+fn a_process_that_has_ended_is_forgotten_when_everyone_was_told() {
+    let mut registry = registry(MetricLimits::default());
+    let shop = resource("shop");
+    let call = |registry: &mut Registry, tgid: u32, at: u64| {
+        registry.record_call(&shop, process(tgid), &labels("/", 200), (at, at + SECOND), None);
+    };
+    call(&mut registry, 1, 10 * SECOND);
+    call(&mut registry, 2, 60 * SECOND);
+    // The scraper asks as well.
+    collect(&mut registry, 0, 62 * SECOND);
+    assert_eq!(registry.quiet(62 * SECOND), [process(1)]);
+    registry.ended(&[process(1), process(3)]);
+    assert_eq!(registry.quiet(62 * SECOND), []);
+    for reader in 1..4 {
+        let told = explicit(&collect(&mut registry, reader, 63 * SECOND), DURATION).len();
+        assert_eq!((told, registry.size()), (if reader == 1 { 2 } else { 0 }, (2, 2)));
+    }
+    let told = explicit(&collect(&mut registry, 0, 64 * SECOND), DURATION).len();
+    assert_eq!((told, registry.size()), (2, (1, 1)));
+    // One that still says something has not ended, or its id was given to another.
+    call(&mut registry, 2, 70 * SECOND);
+    registry.ended(&[process(2)]);
+    call(&mut registry, 2, 90 * SECOND);
+    (0..4).for_each(|reader| drop(collect(&mut registry, reader, 200 * SECOND)));
+    assert_eq!(registry.size(), (1, 1));
+    // A scraper that stays away is not waited for, who is pushed to is.
+    registry.ended(&[process(2)]);
+    (1..3).for_each(|reader| drop(collect(&mut registry, reader, 900 * SECOND)));
+    assert_eq!(registry.size(), (1, 1));
+    drop(collect(&mut registry, 3, 901 * SECOND));
+    assert_eq!(registry.size(), (0, 0));
+}
+
+#[test]
 fn a_process_that_turns_out_to_be_another_service_starts_other_series() {
     let mut registry = registry(MetricLimits::default());
     let call = |name: &str, at: u64, registry: &mut Registry| {
@@ -355,7 +389,7 @@ proptest! {
 fn fifty_thousand_routes_of_a_thousand_services_are_capped_and_counted() {
     let config = RegistryConfig {
         streams: vec![STREAMS[0]],
-        readers: vec![Reader { stream: 0, exemplars_once: true }],
+        readers: vec![Reader { stream: 0, is_scraper: false }],
         exemplars: ExemplarFilter::TraceBased,
         limits: MetricLimits::default(),
     };

@@ -3,25 +3,26 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd};
 
-use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
-use aya::programs::{BtfTracePoint, FExit, Program};
+use aya::maps::{Array, MapData, ProgramArray};
+use aya::programs::{BtfTracePoint, FExit, Program, TracePoint};
+use aya::util::nr_cpus;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, Pod};
-use sonde_abi::limits;
-use sonde_abi::settings::{KernelCounter, Offsets, Selection};
+use sonde_abi::settings::{Offsets, Selection};
 use thiserror::Error;
 
+use super::counters::KernelCounters;
 use super::processes::ProcessStates;
+use super::programs::{PAIR, Place, wanted};
 use super::ring::Ring;
-use crate::kernel::{HookFamily, KernelTypes, Tracepoint, synthetic};
-use crate::telemetry::{Counters, Lost, ProgramState};
+use super::starts::ProcessStarts;
+use crate::kernel::{HookFamily, KernelTypes, synthetic};
+use crate::telemetry::{Counters, ProgramState};
 
 /// The object, aligned as its parser wants it. Empty where the agent was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sonde.bpf.o"));
 
-/// Bytes of one element of the maps that have one for each process or thread.
+/// Process ids in one element of the map that has a byte for each.
 const IDS_PER_PAGE: u32 = 4096;
-/// What the name of a program's second copy ends in.
-const SECOND: &str = "_missed";
 
 /// Why nothing is attached.
 #[derive(Debug, Error)]
@@ -44,30 +45,12 @@ pub enum ProbeError {
 pub struct Settings {
     /// Which calls are hooked.
     pub family: HookFamily,
+    /// Calls are hooked through perf events.
+    pub perf_events: bool,
     /// What is sent.
     pub selection: Selection,
     /// Ports that select connections, where `selection` says so.
     pub ports: Vec<u16>,
-}
-
-/// Where a program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// At a tracepoint.
-    At(Tracepoint),
-    /// At the end of a function of the kernel, one of [`crate::kernel::FUNCTIONS`].
-    After(&'static str),
-}
-
-impl Place {
-    /// As the kernel calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::At(tracepoint) => tracepoint.name(),
-            Self::After(function) => function,
-        }
-    }
 }
 
 /// A program that runs, or why it does not.
@@ -89,7 +72,9 @@ pub struct Probes {
     pub attached: Vec<Attached>,
     /// What the agent decided about each process.
     pub processes: ProcessStates,
-    counters: PerCpuArray<MapData, u64>,
+    /// How processes began. Taken by whoever asks first.
+    pub starts: Option<ProcessStarts>,
+    counters: KernelCounters,
     /// An array of programs is emptied when its last descriptor is closed.
     _next_message: Option<ProgramArray<MapData>>,
     #[cfg(feature = "log")]
@@ -130,15 +115,18 @@ impl Probes {
         let btf =
             Btf::parse(&synthetic::names(types), Endianness::default()).map_err(wrap("kernel types"))?;
         let pages = settings.selection.pid_max.div_ceil(IDS_PER_PAGE);
-        let twice = settings.selection.twice != 0;
+        let processors = nr_cpus().map_err(|(file, why)| ProbeError::Load {
+            what: Cow::Owned(format!("number of processors ({file})")),
+            why: why.to_string(),
+        })?;
         let mut loader = EbpfLoader::new();
         loader
             .verifier_log_level(log_level())
             .override_global("OFFSETS", &offsets, true)
             .override_global("SELECTION", &selection, true)
             .map_max_entries("PROCESSES", pages)
-            .map_max_entries("DONE", if twice { pages } else { 1 });
-        if settings.family == HookFamily::Lengths {
+            .map_max_entries("COUNTERS", processors.get());
+        if settings.family == HookFamily::Lengths && !settings.perf_events {
             // Its state is in socket storage.
             loader.map_max_entries("CONNS", 1);
         }
@@ -147,24 +135,28 @@ impl Probes {
         let ring = Ring::new(take_map(&mut programs, "RING")?)?;
         let processes =
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
-        let counters =
-            PerCpuArray::try_from(take_map(&mut programs, "COUNTERS")?).map_err(wrap("map COUNTERS"))?;
+        let starts = Some(ProcessStarts::new(take_map(&mut programs, "STARTS")?)?);
+        let counters = KernelCounters::new(take_map(&mut programs, "COUNTERS")?, processors.get())?;
         #[cfg(feature = "log")]
         let log = super::log::ProgramLog::of(&mut programs);
         let mut probes = Self {
             attached: Vec::new(),
             processes,
+            starts,
             counters,
             _next_message: None,
             #[cfg(feature = "log")]
             log,
             programs,
         };
-        for (program, place, without) in wanted(settings.family, twice) {
+        for (program, place, without) in wanted(settings.family, settings.perf_events) {
             let outcome = match place {
                 Place::At(tracepoint) => probes
                     .program::<BtfTracePoint>(program)
                     .and_then(|loaded| loaded.load(tracepoint.name(), &btf).map_err(chain)),
+                Place::Event(_) => {
+                    probes.program::<TracePoint>(program).and_then(|loaded| loaded.load().map_err(chain))
+                }
                 Place::After(function) => probes
                     .program::<FExit>(program)
                     .and_then(|loaded| loaded.load(function, &btf).map_err(chain)),
@@ -172,7 +164,7 @@ impl Probes {
             probes.note(program, place, without, outcome)?;
         }
         if settings.family == HookFamily::Syscalls {
-            probes.link_messages()?;
+            probes.link_messages(settings.perf_events)?;
         }
         Ok((probes, ring))
     }
@@ -188,6 +180,9 @@ impl Probes {
                 (None, Place::At(_)) => self
                     .program::<BtfTracePoint>(program)
                     .and_then(|loaded| loaded.attach().map(drop).map_err(chain)),
+                (None, Place::Event(tracepoint)) => self.program::<TracePoint>(program).and_then(|loaded| {
+                    loaded.attach(tracepoint.category(), tracepoint.name()).map(drop).map_err(chain)
+                }),
                 (None, Place::After(_)) => {
                     self.program::<FExit>(program).and_then(|loaded| loaded.attach().map(drop).map_err(chain))
                 }
@@ -197,18 +192,18 @@ impl Probes {
         Ok(())
     }
 
-    /// Lets the programs of `sys_exit` call themselves, once for each message of a call that moves several.
-    fn link_messages(&mut self) -> Result<(), ProbeError> {
+    /// Lets the program of `sys_exit` call itself, once for each message of a call that moves several.
+    fn link_messages(&mut self, perf_events: bool) -> Result<(), ProbeError> {
         const WHAT: &str = "map NEXT_MESSAGE";
         let why = |why| ProbeError::Load { what: WHAT.into(), why };
         let mut map =
             ProgramArray::try_from(take_map(&mut self.programs, "NEXT_MESSAGE")?).map_err(wrap(WHAT))?;
-        let program = self.program::<BtfTracePoint>("sys_exit").map_err(why)?;
-        map.set(0, program.fd().map_err(wrap(WHAT))?, 0).map_err(wrap(WHAT))?;
-        // Loaded where programs stand twice.
-        if let Ok(second) = self.program::<BtfTracePoint>("sys_exit_missed").map_err(why)?.fd() {
-            map.set(1, second, 0).map_err(wrap(WHAT))?;
-        }
+        let fd = if perf_events {
+            self.program::<TracePoint>("sys_exit_perf").map_err(why)?.fd()
+        } else {
+            self.program::<BtfTracePoint>("sys_exit").map_err(why)?.fd()
+        };
+        map.set(0, fd.map_err(wrap(WHAT))?, 0).map_err(wrap(WHAT))?;
         self._next_message = Some(map);
         Ok(())
     }
@@ -236,6 +231,14 @@ impl Probes {
         Ok(())
     }
 
+    /// Selects connections by these ports from here on, where [`Selection::by_port`] was set at loading.
+    ///
+    /// # Errors
+    /// Where the kernel does not take them.
+    pub fn select_ports(&mut self, ports: &[u16]) -> Result<(), ProbeError> {
+        select_ports(&mut self.programs, ports)
+    }
+
     /// Passes on what the programs have logged.
     #[cfg(feature = "log")]
     pub fn pass_on_log(&mut self) {
@@ -246,23 +249,7 @@ impl Probes {
 
     /// Takes over what the kernel side counted.
     pub fn read_counters(&self, counters: &Counters) {
-        for (index, lost) in [
-            (KernelCounter::RingFull, Lost::RingFull),
-            (KernelCounter::UserFault, Lost::UserFault),
-            (KernelCounter::StateFull, Lost::KernelStateFull),
-            (KernelCounter::HeadTooLong, Lost::HeadTooLong),
-            (KernelCounter::NoBuffer, Lost::NoBuffer),
-            (KernelCounter::FarBuffer, Lost::FarBuffer),
-            (KernelCounter::LeftAlone, Lost::LeftAlone),
-        ] {
-            counters.set_lost(lost, self.counter(index));
-        }
-        // States that neither ended nor have room were pushed out. Made first: a state that is made and ended between the two
-        // readings must not count as there.
-        let made = self.counter(KernelCounter::StatesMade);
-        let there = made.saturating_sub(self.counter(KernelCounter::StatesEnded));
-        let evicted = there.saturating_sub(u64::from(limits::CONNECTIONS));
-        counters.set_lost(Lost::KernelStateEvicted, evicted.max(counters.lost(Lost::KernelStateEvicted)));
+        self.counters.pass_on(counters);
     }
 
     /// Takes over how the programs fare.
@@ -283,85 +270,30 @@ impl Probes {
         }
     }
 
-    /// How often the kernel did not run one of the programs because it was running on that processor: since 7.0 the programs of
-    /// a tracepoint are preempted, and until they go on no other task there has them. What the second of two copies did instead
-    /// of the first is not lost. Kernels since 5.12 say so; 0 before.
+    /// How often the kernel did not run one of the programs, in whose place no other one did its work: a tracepoint's programs
+    /// while one of them was running on that processor, or (since 7.0) put aside; those of perf events while another such
+    /// program was running there, or a process was changing a map. Kernels since 5.12 say so of the first, those since 6.7 of
+    /// the second; 0 before.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        let (mut single, mut first, mut second) = (0, 0, 0);
+        let mut sum = 0;
+        let mut pair = [None; PAIR.len()];
         for (name, program) in self.programs.programs() {
             let Ok(fd) = program.fd() else { continue };
             let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-            let Some(misses) = std::fs::read_to_string(path).ok().and_then(|fdinfo| skipped(&fdinfo)) else {
-                continue;
-            };
-            let is_first = self.attached.iter().any(|other| other.program.strip_suffix(SECOND) == Some(name));
-            *match (name.ends_with(SECOND), is_first) {
-                (true, _) => &mut second,
-                (false, true) => &mut first,
-                (false, false) => &mut single,
-            } += misses;
+            let misses = std::fs::read_to_string(path).ok().and_then(|fdinfo| skipped(&fdinfo)).unwrap_or(0);
+            match PAIR.iter().position(|one| *one == name).and_then(|index| pair.get_mut(index)) {
+                Some(one) => *one = Some(misses),
+                None => sum += misses,
+            }
         }
-        // A call is lost where both were skipped. The first is for calls of no interest too, which nobody mends.
-        let unmended = u64::saturating_sub(first, self.counter(KernelCounter::Mended));
-        single + unmended.min(second)
-    }
-
-    /// One counter's sum over all processors.
-    #[must_use]
-    pub fn counter(&self, counter: KernelCounter) -> u64 {
-        self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
+        sum + pair.into_iter().flatten().min().unwrap_or(0)
     }
 }
 
 /// What a program's `fdinfo` says of it.
 fn skipped(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
-}
-
-/// The programs of a family in the order of attaching, where they go, and what is missing without each. A second copy stands
-/// behind the first, as the kernel runs them.
-fn wanted(family: HookFamily, twice: bool) -> Vec<(&'static str, Place, Option<&'static str>)> {
-    use Place::{After, At};
-    const ANOTHER: &str = "a process may be taken for the one that had its id, or its program, before";
-    const LIFE: &str = "who called connect and when connections end is not seen";
-    let mut wanted = vec![
-        ("process_exit", At(Tracepoint::SchedProcessExit), Some(ANOTHER)),
-        ("process_exec", At(Tracepoint::SchedProcessExec), Some(ANOTHER)),
-        (
-            "process_fork",
-            At(Tracepoint::SchedProcessFork),
-            Some("a forked process that ends before it is looked at is not known"),
-        ),
-    ];
-    const MISSED: &str = "calls are not seen while another task was put aside in the middle of one";
-    match family {
-        HookFamily::Lengths => wanted.extend([
-            ("set_state_typed", At(Tracepoint::InetSockSetState), Some(LIFE)),
-            ("set_state_typed_missed", At(Tracepoint::InetSockSetState), Some(MISSED)),
-            ("sent", At(Tracepoint::SockSendLength), None),
-            ("received", At(Tracepoint::SockRecvLength), None),
-            ("sent_missed", At(Tracepoint::SockSendLength), Some(MISSED)),
-            ("received_missed", At(Tracepoint::SockRecvLength), Some(MISSED)),
-            (
-                "spliced_tcp",
-                After("tcp_splice_read"),
-                Some("what splice(2) takes from a TCP socket is a gap"),
-            ),
-            (
-                "spliced_unix",
-                After("unix_stream_splice_read"),
-                Some("what splice(2) takes from a unix socket is not counted: exchanges after it are not seen right"),
-            ),
-        ]),
-        HookFamily::Syscalls => wanted.extend([
-            ("set_state_walked", At(Tracepoint::InetSockSetState), Some(LIFE)),
-            ("sys_exit", At(Tracepoint::SysExit), None),
-            ("sys_exit_missed", At(Tracepoint::SysExit), Some(MISSED)),
-        ]),
-    }
-    wanted.retain(|(program, ..)| twice || !program.ends_with(SECOND));
-    wanted
 }
 
 fn select_ports(programs: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
@@ -372,8 +304,11 @@ fn select_ports(programs: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
     for port in ports {
         *words.entry(u32::from(port >> 6)).or_default() |= 1 << (port & 63);
     }
-    for (index, word) in words {
-        map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+    for index in 0..map.len() {
+        let word = words.get(&index).copied().unwrap_or(0);
+        if map.get(&index, 0).map_err(wrap("map PORTS"))? != word {
+            map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
+        }
     }
     Ok(())
 }

@@ -2,18 +2,21 @@
 //! with `unsafe`.
 
 mod attach;
+mod counters;
 #[cfg(feature = "log")]
 mod log;
+mod mapping;
+mod memory;
+mod perf;
 mod processes;
+mod programs;
 mod ring;
+mod starts;
 
-pub use attach::{Attached, Place, ProbeError, Probes, Settings};
+pub use attach::{Attached, ProbeError, Probes, Settings};
+pub use memory::release as release_memory;
+pub use perf::may_have_perf_events;
 pub use processes::ProcessStates;
+pub use programs::Place;
 pub use ring::Ring;
-
-/// Gives memory that start-up took back to the system: what the allocator would keep (5 MB for the kernel's types).
-#[expect(unsafe_code, reason = "malloc_trim(3)")]
-pub fn release_memory() {
-    // SAFETY: no conditions; other threads may allocate meanwhile.
-    unsafe { libc::malloc_trim(0) };
-}
+pub use starts::ProcessStarts;

@@ -32,7 +32,10 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Milestone {
     /// The last byte of the request.
-    Requested,
+    Requested {
+        /// As [`Message::body_size`].
+        body_size: Option<u64>,
+    },
     /// The first byte of the (final) response.
     Responding,
 }

@@ -172,9 +172,13 @@ fn decode(kind: u8, content: &[u8], at: u64) -> Result<Frame<'_>, RecordingError
 
 fn losses(content: &[u8], at: u64) -> Result<Losses, RecordingError> {
     let (numbers, rest) = content.as_chunks::<8>();
-    let totals = numbers.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect::<Vec<_>>();
-    let totals = rest.is_empty().then(|| totals.try_into().ok()).flatten();
-    totals.ok_or_else(|| broken(at, &format_args!("losses of {} bytes", content.len())))
+    let mut numbers = numbers.iter().map(|&bytes| u64::from_le_bytes(bytes));
+    let until = numbers.next().filter(|_| rest.is_empty());
+    let totals = numbers.collect::<Vec<_>>().try_into().ok();
+    until
+        .zip(totals)
+        .map(|(until, totals)| Losses { until, totals })
+        .ok_or_else(|| broken(at, &format_args!("losses of {} bytes", content.len())))
 }
 
 fn number(content: &[u8], at: u64) -> Result<[u8; 8], RecordingError> {

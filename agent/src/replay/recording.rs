@@ -6,7 +6,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | magic, `SONDEREC` |
-//! | 8 | 2 | version of this format, 1 |
+//! | 8 | 2 | version of this format, 2 |
 //! | 10 | 1 | byte order of ring records: 1 little-endian, 2 big-endian |
 //! | 11 | 1 | zero |
 //! | 12 | 4 | length of the header, at most 64 KiB |
@@ -27,11 +27,12 @@
 //! | 2 process | JSON: identity, what is known of it, resource, scheduling, whether it is observed. Stands before the first record that was handled with that knowledge; a later frame of the same id replaces it |
 //! | 3 clock | 8 bytes, signed: nanoseconds from the start of `CLOCK_MONOTONIC` to the epoch. Holds from here on |
 //! | 4 tick | 8 bytes: the reader's watermark in nanoseconds of `CLOCK_MONOTONIC`, where the live run ticked the pipeline with it |
-//! | 6 losses | six numbers of 8 bytes: what the kernel side had lost by then, in the order of [`KERNEL_LOSSES`]. Stands before the tick that first knew of it |
+//! | 6 losses | seven numbers of 8 bytes: nanoseconds of `CLOCK_MONOTONIC`, and what the kernel side had lost by then, in the order of [`KERNEL_LOSSES`]. Stands before the tick that first knew of it |
 //! | 5 end | 8 bytes: how many records stand before. The last frame; a file without it was cut off |
 
 use serde::{Deserialize, Serialize};
 
+use crate::conn::Nanos;
 use crate::discover::Process;
 use crate::enrich::Clock;
 use crate::telemetry::Lost;
@@ -40,7 +41,7 @@ use crate::telemetry::Lost;
 pub const MAGIC: [u8; 8] = *b"SONDEREC";
 
 /// Version of the format that this Sonde writes, and the only one it reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// This machine's byte order as the format states it.
 pub const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { 1 } else { 2 };
@@ -55,8 +56,14 @@ pub const KERNEL_LOSSES: [Lost; 6] = [
     Lost::NoBuffer,
 ];
 
-/// Totals for each of [`KERNEL_LOSSES`].
-pub type Losses = [u64; KERNEL_LOSSES.len()];
+/// What the kernel side had lost in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// When that was counted, on the kernel's clock.
+    pub until: Nanos,
+    /// Totals for each of [`KERNEL_LOSSES`].
+    pub totals: [u64; KERNEL_LOSSES.len()],
+}
 
 /// Bytes before the header.
 pub(super) const PREAMBLE: usize = 16;
@@ -110,16 +117,16 @@ pub enum Frame<'a> {
     Losses(Losses),
 }
 
-/// How a recording ended.
+/// How a recording or a capture ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Not yet.
     Open,
     /// As it was closed.
     Complete,
-    /// Cut off behind the last whole frame; what stands before is good.
+    /// Cut off behind the last whole frame or packet; what stands before is good.
     Truncated {
-        /// Where the last whole frame ends, in bytes from the start of the file.
+        /// Where the one begins that is not whole, in bytes from the start of the (uncompressed) file.
         offset: u64,
     },
 }

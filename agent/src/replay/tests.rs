@@ -155,7 +155,7 @@ fn written() -> impl Strategy<Value = Written> {
         1 => process().prop_map(|process| Written::Process(Box::new(process))),
         1 => any::<i64>().prop_map(Written::Clock),
         2 => any::<u64>().prop_map(Written::Tick),
-        1 => any::<Losses>().prop_map(Written::Losses),
+        1 => any::<(u64, [u64; 6])>().prop_map(|(until, totals)| Written::Losses(Losses { until, totals })),
     ]
 }
 
@@ -233,7 +233,7 @@ fn broken_files_say_what_and_where() {
     check(&|bytes| bytes[0] = b'X', "does not begin with SONDEREC");
     check(&|bytes| bytes.truncate(10), "broken at byte 0: cut off before its header");
     check(&|bytes| bytes.truncate(20), "broken at byte 16: cut off in its header");
-    check(&|bytes| bytes[8] = 9, "recording of format 9; this Sonde reads format 1");
+    check(&|bytes| bytes[8] = 9, "recording of format 9; this Sonde reads format 2");
     check(&|bytes| bytes[10] ^= 3, "in byte order");
     check(&|bytes| bytes[15] = 0xFF, "header of ");
     check(&|bytes| bytes[16] = b'[', "broken at byte 16");

@@ -78,7 +78,9 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The output's.
     pub fn losses(&mut self, losses: &Losses) -> Result<(), RecordingError> {
-        self.frame(kind::LOSSES, losses.map(u64::to_le_bytes).as_flattened())
+        let Losses { until, totals } = losses;
+        let totals = totals.map(u64::to_le_bytes);
+        self.frame(kind::LOSSES, &[&until.to_le_bytes(), totals.as_flattened()].concat())
     }
 
     /// Bytes written so far, those in the buffer among them.

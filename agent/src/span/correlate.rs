@@ -6,6 +6,7 @@
 //!   its request names its parent, or where it can have no other end on this node;
 //! - a call waits for the requests that may be its parent, [`CorrelatorConfig::parent_wait`] past its own beginning at most;
 //! - an exchange waits for those above it, which end their own waiting as above;
+//! - one that lacks the size of a body waits for its other end to tell it, [`CorrelatorConfig::join_wait`] past its own end;
 //! - at [`CorrelatorConfig::max_waiting`] exchanges or [`CorrelatorConfig::max_waiting_bytes`] the oldest undecided are
 //!   decided with what is known, and counted as [`Lost::WaitingFull`]; so are open exchanges given up past
 //!   [`CorrelatorConfig::max_held`].
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use self::losses::Losses;
 use super::contexts::Contexts;
 use super::ids::Ids;
 use super::join::Joins;
@@ -29,12 +31,14 @@ use crate::telemetry::{Counters, Lost};
 mod begin;
 mod decide;
 mod doubt;
+mod losses;
 #[cfg(test)]
 mod sampled;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod sim;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
@@ -122,12 +126,14 @@ pub struct Correlator {
     parent_queue: VecDeque<(Nanos, ExchangeId)>,
     /// Emitted calls that are kept for their other end.
     linger_queue: VecDeque<(Nanos, ExchangeId)>,
+    /// Exchanges whose span waits for the other end to tell a size.
+    size_queue: VecDeque<(Nanos, ExchangeId)>,
     undecided: usize,
     waiting: usize,
     waiting_bytes: usize,
-    /// Records lost so far, and when that last rose.
-    losses: u64,
-    last_loss: Option<Nanos>,
+    losses: Losses,
+    /// Decisions that the next tick may still speak against.
+    tick_queue: Vec<ExchangeId>,
 }
 
 impl Correlator {
@@ -147,11 +153,12 @@ impl Correlator {
             settle_queue: VecDeque::new(),
             parent_queue: VecDeque::new(),
             linger_queue: VecDeque::new(),
+            size_queue: VecDeque::new(),
             undecided: 0,
             waiting: 0,
             waiting_bytes: 0,
-            losses: 0,
-            last_loss: None,
+            losses: Losses::default(),
+            tick_queue: Vec::new(),
         }
     }
 
@@ -167,7 +174,7 @@ impl Correlator {
             }
             Event::Milestone { id, what, stamp } => {
                 self.advance(stamp.time);
-                self.milestone(id, what, stamp);
+                self.milestone(id, what, stamp, out);
             }
             Event::End(exchange) => {
                 let last =
@@ -208,13 +215,18 @@ impl Correlator {
             Lost::KernelStateFull,
             Lost::ConnectionsFull,
         ];
-        let losses = lost.iter().map(|&why| self.counters.lost(why)).sum();
-        if losses != self.losses {
-            self.losses = losses;
-            self.last_loss = Some(self.now);
+        let total = lost.iter().map(|&why| self.counters.lost(why)).sum();
+        self.losses.tick(now, total);
+        for id in std::mem::take(&mut self.tick_queue) {
+            self.decide(id, false, out);
         }
         self.shed(out);
         self.expire(out);
+    }
+
+    /// The kernel side was found to have lost more, when that was counted at `until`: with the next tick.
+    pub fn lost(&mut self, until: Nanos) {
+        self.losses.counted(until);
     }
 
     /// Decides everything that waits with what is known. Exchanges that have not ended stay.
@@ -224,6 +236,9 @@ impl Correlator {
         }
         while let Some((_, id)) = self.join_queue.pop_front() {
             self.stop_joining(id, out);
+        }
+        while let Some((_, id)) = self.size_queue.pop_front() {
+            self.stop_awaiting(id, out);
         }
         self.settle_queue.clear();
     }
@@ -249,27 +264,31 @@ impl Correlator {
         self.processes.entry(tgid).or_default()
     }
 
-    fn milestone(&mut self, id: ExchangeId, what: Milestone, stamp: Stamp) {
+    fn milestone(&mut self, id: ExchangeId, what: Milestone, stamp: Stamp, out: &mut Vec<Finished>) {
         let Some(node) = self.nodes.find_mut(id) else { return };
-        let (role, tgid, before) = (node.role, node.tgid, node.requested);
+        let (role, tgid, before, other) = (node.role, node.tgid, node.requested, node.other);
         match what {
-            Milestone::Requested => node.requested = stamp,
+            Milestone::Requested { .. } => node.requested = stamp,
             Milestone::Responding => node.responding = Some(stamp),
+        }
+        if let Milestone::Requested { body_size: Some(size) } = what {
+            self.learn_sizes(id, Some(size), None);
+            self.await_sizes(other, out);
         }
         if role == Role::Client {
             self.mark_call(id, Some(stamp), what == Milestone::Responding);
             return;
         }
         let Some(process) = self.processes.get_mut(&tgid) else { return };
-        let read = what == Milestone::Requested;
+        let read = matches!(what, Milestone::Requested { .. });
         if stamp != before {
             process.mark(stamp, |time| Mark { time, owner: id, served: true, read });
         }
         let Some(thread) = process.watch(before.tid, stamp.time) else { return };
         match what {
             Milestone::Responding => drop(thread.leaves(id)),
-            Milestone::Requested if stamp.tid == before.tid => thread.completes(id),
-            Milestone::Requested => {
+            Milestone::Requested { .. } if stamp.tid == before.tid => thread.completes(id),
+            Milestone::Requested { .. } => {
                 let moved = thread.leaves(id);
                 if let (Some(reading), Some(thread)) = (moved, process.watch(stamp.tid, stamp.time)) {
                     thread.reads(Reading { complete: true, ..reading }).for_each(drop);
@@ -317,6 +336,8 @@ impl Correlator {
                 self.decide(id, false, out);
             }
         }
+        self.end_sizes(id);
+        self.await_sizes(other, out);
         self.settle(id, out);
         for call in calls {
             self.decide(call, false, out);

@@ -61,29 +61,17 @@ pub(super) fn describe(
     if known.is_none() && !call.method.is_empty() {
         shown.text(key::HTTP_REQUEST_METHOD_ORIGINAL, &call.method);
     }
-    let target = Target::parse(&call.method, &call.target);
-    let named = target.scheme.or(call.scheme.as_deref());
-    let scheme = match kind {
-        SpanKind::Server => call.forwarded_proto.as_deref().or(named),
-        SpanKind::Client => named,
-    };
-    let scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
-    let host =
-        target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
+    let addressed = Addressed::parse(call, kind);
     match kind {
-        SpanKind::Server => serve(call, &target, &scheme, host, opening, wording, shown),
+        SpanKind::Server => serve(call, &addressed, opening, wording, shown),
         SpanKind::Client => {
-            let host = host.or_else(|| Host::of(&opening.ends.peer));
-            let host = host.as_ref();
-            let port = host.and_then(|host| host.port).or_else(|| {
-                if target.scheme.is_some() { default_port(&scheme) } else { port_of(&opening.ends.peer) }
-            });
+            let host = addressed.host_or(&opening.ends.peer);
             // Of a request whose path nobody saw, the rest would pass for one of the root.
             if !call.target.is_empty() {
-                shown.composed(key::URL_FULL, |url| full_url(&target, &scheme, host, wording, url));
+                shown.composed(key::URL_FULL, |url| addressed.write_url(host.as_deref(), wording, url));
             }
-            shown.text_if(key::SERVER_ADDRESS, host.map(|host| &*host.name));
-            shown.number_if(key::SERVER_PORT, port);
+            shown.text_if(key::SERVER_ADDRESS, host.as_ref().map(|host| &*host.name));
+            shown.number_if(key::SERVER_PORT, addressed.port_called(host.as_deref(), &opening.ends.peer));
         }
     }
     network(&opening.ends, shown);
@@ -94,7 +82,7 @@ pub(super) fn describe(
     shown.number_if(key::HTTP_RESPONSE_BODY_SIZE, response.and_then(|response| response.body_size));
     headers(&call.headers, wording, shown);
     if wording.names == HttpNames::Both {
-        older::describe(call, exchange, kind, wording, shown);
+        older::describe(call, &addressed, exchange, kind, wording, shown);
     }
 }
 
@@ -122,7 +110,7 @@ fn captured(captured: &[CapturedHeader], names: [&str; 2], wording: &Wording, sh
 
 /// What the metrics of a call are told apart by, but for what the span alone knows.
 pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanKind) -> CallLabels<'a> {
-    let target = Target::parse(&call.method, &call.target);
+    let addressed = Addressed::parse(call, kind);
     let mut labels = CallLabels {
         kind,
         method: known(call).unwrap_or("_OTHER"),
@@ -137,19 +125,12 @@ pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanK
         response_size: exchange.response.and_then(|response| response.body_size),
     };
     match kind {
-        SpanKind::Server => {
-            let scheme = call.forwarded_proto.as_deref().or(target.scheme).or(call.scheme.as_deref());
-            labels.scheme = lower(scheme.filter(|scheme| !scheme.is_empty()).unwrap_or("http"));
-        }
+        SpanKind::Server => labels.scheme = addressed.scheme,
         SpanKind::Client => {
-            let named = target.authority.or(call.host.as_deref()).map(Host::parse);
             let peer = &exchange.opening.ends.peer;
-            let host = named.filter(|host| !host.name.is_empty()).or_else(|| Host::of(peer));
-            labels.port = host.as_ref().and_then(|host| host.port).or_else(|| match target.scheme {
-                Some(scheme) => default_port(&lower(scheme)),
-                None => port_of(peer),
-            });
-            labels.address = host.map_or(Cow::Borrowed(""), |host| host.name);
+            let host = addressed.host_or(peer);
+            labels.port = addressed.port_called(host.as_deref(), peer);
+            labels.address = host.map_or(Cow::Borrowed(""), |host| host.into_owned().name);
         }
     }
     labels
@@ -165,13 +146,12 @@ fn version(call: &HttpCall) -> &'static str {
 
 fn serve(
     call: &HttpCall,
-    target: &Target<'_>,
-    scheme: &str,
-    host: Option<Host<'_>>,
+    addressed: &Addressed<'_>,
     opening: &Opening,
     wording: &Wording,
     shown: &mut Shown<'_>,
 ) {
+    let Addressed { target, scheme, .. } = addressed;
     let Ends { local, peer, .. } = &*opening.ends;
     if !call.method.is_empty() && (call.version < 2 || !target.path.is_empty()) {
         if target.path.contains(';') {
@@ -186,13 +166,13 @@ fn serve(
     if let Some(query) = target.query {
         shown.composed(key::URL_QUERY, |text| wording.query.write(query, text));
     }
-    let named = host.or_else(|| Host::of(local));
-    let named = named.as_ref();
+    let named = addressed.host_or(local);
+    let named = named.as_deref();
     // A proxy in front answers at the port of its own scheme; without one the port is the one that accepted.
     let port = named
         .and_then(|host| host.port)
         .or_else(|| if call.forwarded_proto.is_some() { default_port(scheme) } else { port_of(local) });
-    shown.text(key::URL_SCHEME, &lower(scheme));
+    shown.text(key::URL_SCHEME, scheme);
     shown.text_if(key::SERVER_ADDRESS, named.map(|host| &*host.name));
     shown.number_if(key::SERVER_PORT, port);
     client(call, peer, shown);
@@ -268,6 +248,75 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
+/// What a call is addressed to, by all that it says of that.
+#[derive(Debug)]
+struct Addressed<'a> {
+    target: Target<'a>,
+    /// In lower case; `http` where nothing names another.
+    scheme: Cow<'static, str>,
+    /// As it was named in the target or by `Host`.
+    host: Option<Host<'a>>,
+}
+
+impl<'a> Addressed<'a> {
+    /// A server is believed what the proxy in front of it says of the scheme.
+    fn parse(call: &'a HttpCall, kind: SpanKind) -> Self {
+        let target = Target::parse(&call.method, &call.target);
+        let forwarded = call.forwarded_proto.as_deref().filter(|_| kind == SpanKind::Server);
+        let scheme =
+            forwarded.or(target.scheme).or(call.scheme.as_deref()).filter(|scheme| !scheme.is_empty());
+        let host =
+            target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
+        Self { scheme: lower(scheme.unwrap_or("http")), host, target }
+    }
+
+    /// The host as it was named, else the address of the end that serves.
+    fn host_or(&self, server: &Address) -> Option<Cow<'_, Host<'a>>> {
+        self.host.as_ref().map(Cow::Borrowed).or_else(|| Host::of(server).map(Cow::Owned))
+    }
+
+    /// The port that a client calls: named, of the scheme where that is named, else the peer's.
+    fn port_called(&self, host: Option<&Host<'_>>, peer: &Address) -> Option<u16> {
+        let implied =
+            || if self.target.scheme.is_some() { default_port(&self.scheme) } else { port_of(peer) };
+        host.and_then(|host| host.port).or_else(implied)
+    }
+
+    /// `url.full`: credentials and the values of the query redacted, as the conventions ask. `false` where no host is known.
+    fn write_url(&self, host: Option<&Host<'_>>, wording: &Wording, url: &mut String) -> bool {
+        let Self { target, scheme, .. } = self;
+        let Some(host) = host else { return false };
+        url.reserve(scheme.len() + host.name.len() + target.path.len() + 16);
+        let is_authority = target.scheme.is_none() && target.authority.is_some();
+        if !is_authority {
+            url.push_str(scheme);
+            url.push_str("://");
+        }
+        if host.has_user {
+            url.push_str("REDACTED:REDACTED@");
+        }
+        let bracketed = host.name.contains(':');
+        url.push_str(if bracketed { "[" } else { "" });
+        url.push_str(&host.name);
+        url.push_str(if bracketed { "]" } else { "" });
+        if let Some(port) = host.port.filter(|&port| is_authority || Some(port) != default_port(scheme)) {
+            // As above.
+            let _ = write!(url, ":{port}");
+        }
+        if target.path != "*" {
+            write_path(target.path, url);
+        }
+        if let Some(query) = target.query {
+            let before = url.len();
+            url.push('?');
+            if !wording.query.write(query, url) {
+                url.truncate(before);
+            }
+        }
+        true
+    }
+}
+
 /// A request target (RFC 9112, section 3.2), taken apart.
 #[derive(Debug, PartialEq, Eq)]
 struct Target<'a> {
@@ -307,7 +356,7 @@ impl<'a> Target<'a> {
 }
 
 /// A host and the port it was named with.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Host<'a> {
     /// IPv6 addresses stand without their brackets.
     name: Cow<'a, str>,
@@ -340,45 +389,6 @@ impl<'a> Host<'a> {
             has_user: false,
         })
     }
-}
-
-/// `url.full`: credentials and the values of the query redacted, as the conventions ask. `false` where no host is known.
-fn full_url(
-    target: &Target<'_>,
-    scheme: &str,
-    host: Option<&Host<'_>>,
-    wording: &Wording,
-    url: &mut String,
-) -> bool {
-    let Some(host) = host else { return false };
-    url.reserve(scheme.len() + host.name.len() + target.path.len() + 16);
-    let is_authority = target.scheme.is_none() && target.authority.is_some();
-    if !is_authority {
-        url.push_str(scheme);
-        url.push_str("://");
-    }
-    if host.has_user {
-        url.push_str("REDACTED:REDACTED@");
-    }
-    let bracketed = host.name.contains(':');
-    url.push_str(if bracketed { "[" } else { "" });
-    url.push_str(&host.name);
-    url.push_str(if bracketed { "]" } else { "" });
-    if let Some(port) = host.port.filter(|&port| is_authority || Some(port) != default_port(scheme)) {
-        // As above.
-        let _ = write!(url, ":{port}");
-    }
-    if target.path != "*" {
-        write_path(target.path, url);
-    }
-    if let Some(query) = target.query {
-        let before = url.len();
-        url.push('?');
-        if !wording.query.write(query, url) {
-            url.truncate(before);
-        }
-    }
-    true
 }
 
 /// The address in an element of `X-Forwarded-For` or `Forwarded: for=` (RFC 7239, section 6): without quotes, brackets and

@@ -43,6 +43,8 @@ pub(super) struct Candidate {
     pub(super) at: Stamp,
     /// Time and owner of the mark that said so: another mark in its place speaks against it.
     pub(super) mark: (Nanos, ExchangeId),
+    /// Since when it was seen what the thread does, for that to say so.
+    pub(super) since: Nanos,
 }
 
 /// A call as the request knows it that it seems to be made for.
@@ -83,6 +85,11 @@ pub(super) struct Node {
     /// First and last byte at the other end, as far as known: arrival of the request for a call.
     pub(super) other_start: Option<Nanos>,
     pub(super) other_end: Option<Nanos>,
+    /// Bytes in the bodies, as far as either end has told.
+    pub(super) request_size: Option<u64>,
+    pub(super) response_size: Option<u64>,
+    /// The span waits for the other end to tell a size.
+    pub(super) awaits_sizes: bool,
     /// The other end, where it is on this node.
     pub(super) other: Option<ExchangeId>,
     pub(super) link: Link,
@@ -123,6 +130,17 @@ impl Node {
     /// Start of a call's span: its first byte, but not after that arrived at the other end.
     pub(super) fn start(&self) -> Nanos {
         self.first.time.min(self.other_start.unwrap_or(Nanos::MAX))
+    }
+
+    /// Sizes of the request's and the response's body.
+    pub(super) const fn sizes(&self) -> (Option<u64>, Option<u64>) {
+        (self.request_size, self.response_size)
+    }
+
+    /// Takes the sizes that are not known yet.
+    pub(super) fn take_sizes(&mut self, (request, response): (Option<u64>, Option<u64>)) {
+        self.request_size = self.request_size.or(request);
+        self.response_size = self.response_size.or(response);
     }
 
     /// At `time` its bytes were still coming, or it was being answered.

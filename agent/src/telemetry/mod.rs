@@ -2,8 +2,10 @@
 
 mod counters;
 mod own;
+mod seldom;
 mod summary;
 
 pub use counters::{Counters, Delivery, Lost, ProgramState, Signal};
 pub use own::Own;
+pub use seldom::Seldom;
 pub use summary::Summary;

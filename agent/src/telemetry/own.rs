@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use opentelemetry_semantic_conventions::{attribute as key, metric, resource};
+use opentelemetry_semantic_conventions::{attribute as key, metric};
 use procfs::process::Process;
 
 use super::{Counters, Delivery, Lost, Signal};
@@ -29,9 +29,13 @@ const RUN: Instrument = instrument(
     "Time that a kernel program ran, where kernel.bpf_stats_enabled is set.",
 );
 const EXPORT: Instrument = instrument("sonde.export", "{item}", "What became of the items sent over OTLP.");
-const QUEUE_SIZE: Instrument = instrument("sonde.queue.size", "{span}", "Spans that wait for an output.");
-const QUEUE_LIMIT: Instrument =
-    instrument("sonde.queue.limit", "{span}", "Spans that may wait for an output.");
+const QUEUE_SIZE: Instrument =
+    instrument("sonde.queue.size", "{item}", "Spans, or collections of metrics, that wait for an output.");
+const QUEUE_LIMIT: Instrument = instrument(
+    "sonde.queue.limit",
+    "{item}",
+    "Spans, or collections of metrics, that may wait for an output.",
+);
 const CPU: Instrument =
     instrument(metric::PROCESS_CPU_TIME, "s", "Total CPU seconds broken down by different CPU modes.");
 const MEMORY: Instrument =
@@ -47,7 +51,7 @@ type Fill = Box<dyn Fn() -> (u64, u64) + Send>;
 pub struct Own {
     resource: Arc<Resource>,
     counters: Arc<Counters>,
-    queues: Vec<(&'static str, Fill)>,
+    queues: Vec<((&'static str, Signal), Fill)>,
     /// When counting began.
     start: u64,
     ticks_per_second: u64,
@@ -69,13 +73,14 @@ impl Own {
     pub fn new(host: &Host, counters: Arc<Counters>, now: u64) -> Self {
         let started = Process::myself().and_then(|process| process.stat()).map_or(0, |stat| stat.starttime);
         let exe = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
-        let version = [(resource::SERVICE_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
         let described = Described {
             id: ProcessId { tgid: std::process::id(), started },
             service_name: "sonde",
-            declared: &version,
+            service_version: Some(env!("CARGO_PKG_VERSION")),
+            declared: &[],
             exe: &exe,
             executable_name: exe.rsplit('/').next().unwrap_or_default(),
+            owner: "",
             runtime: None,
             runtime_version: None,
             container_id: None,
@@ -98,9 +103,9 @@ impl Own {
         Arc::clone(&self.resource)
     }
 
-    /// Tells of a queue from here on.
-    pub fn watch(&mut self, output: &'static str, fill: Fill) {
-        self.queues.push((output, fill));
+    /// Tells of the queue of an output for one signal from here on.
+    pub fn watch(&mut self, output: &'static str, signal: Signal, fill: Fill) {
+        self.queues.push(((output, signal), fill));
     }
 
     /// Everything, for one of the readers. `temporality` is that of counters; what goes up and down is always cumulative.
@@ -136,19 +141,18 @@ impl Own {
             let state = if program.attached { "attached" } else { "failed" };
             (Labels::from(vec![label("hook", program.name.clone()), label("state", state)]), Number::Int(1))
         });
-        let fills: Vec<(&'static str, (u64, u64))> =
-            self.queues.iter().map(|(output, fill)| (*output, fill())).collect();
+        let fills = self.queues.iter().map(|((output, signal), fill)| {
+            let labels = vec![label("output", *output), label("signal", signal.name())];
+            (Labels::from(labels), fill())
+        });
+        let (sizes, most): (Values, Values) = fills
+            .map(|(labels, (size, limit))| ((Arc::clone(&labels), size.into()), (labels, limit.into())))
+            .unzip();
         let levels = vec![
             (CONNECTIONS, vec![(none(), read(connections))]),
             (PROBES, probes.collect()),
-            (
-                QUEUE_SIZE,
-                fills.iter().map(|(output, (size, _))| (one("output", output), (*size).into())).collect(),
-            ),
-            (
-                QUEUE_LIMIT,
-                fills.iter().map(|(output, (_, limit))| (one("output", output), (*limit).into())).collect(),
-            ),
+            (QUEUE_SIZE, sizes),
+            (QUEUE_LIMIT, most),
             (MEMORY, memory),
         ];
         let from = match temporality {
@@ -251,15 +255,19 @@ mod tests {
             runs: u64::from(name == "sys_exit"),
         });
         counters.set_programs(programs.to_vec());
-        own.watch("otlp", Box::new(|| (7, 100)));
+        own.watch("otlp", Signal::Traces, Box::new(|| (7, 100)));
+        own.watch("otlp", Signal::Metrics, Box::new(|| (2, 8)));
         let all = own.collect(0, Temporality::Cumulative, 9);
         assert_eq!(value(&all, "sonde.chunks", &[]), Some((5, Number::Int(12))));
         assert_eq!(value(&all, "sonde.lost", &[("reason", "ring_full")]), Some((5, Number::Int(3))));
         assert_eq!(value(&all, "sonde.lost", &[("reason", "queue_full")]), Some((5, Number::Int(0))));
         let refused = [("signal", "metrics"), ("outcome", "refused")];
         assert_eq!(value(&all, "sonde.export", &refused), Some((5, Number::Int(4))));
-        assert_eq!(value(&all, "sonde.queue.size", &[("output", "otlp")]), Some((5, Number::Int(7))));
-        assert_eq!(value(&all, "sonde.queue.limit", &[("output", "otlp")]), Some((5, Number::Int(100))));
+        for (signal, size, limit) in [("traces", 7, 100), ("metrics", 2, 8)] {
+            let said = [("output", "otlp"), ("signal", signal)];
+            assert_eq!(value(&all, "sonde.queue.size", &said), Some((5, Number::Int(size))));
+            assert_eq!(value(&all, "sonde.queue.limit", &said), Some((5, Number::Int(limit))));
+        }
         let failed = [("hook", "sock_send_length"), ("state", "failed")];
         assert_eq!(value(&all, "sonde.probes", &failed), Some((5, Number::Int(1))));
         assert_eq!(

@@ -56,6 +56,14 @@ impl Writer {
                         self.sample(&sample, "", target, &exposition::labels(point.labels.iter()), None);
                         self.value(exposition::sample(point.value));
                         self.out.push('\n');
+                        if family.kind == Kind::Counter {
+                            self.created(
+                                &family.name,
+                                target,
+                                &exposition::labels(point.labels.iter()),
+                                point.start,
+                            );
+                        }
                     }
                 }
                 Points::Histograms(points) => {
@@ -92,6 +100,22 @@ impl Writer {
         self.out.push('\n');
         self.sample(name, "_count", target, &labels, None);
         let _ = writeln!(self.out, " {}", point.count);
+        self.created(name, target, &labels, point.start);
+    }
+
+    /// Since when it counts, which the older format has no place for.
+    fn created(&mut self, name: &str, target: &Labels, labels: &Labels, start: u64) {
+        if self.is_open && start > 0 {
+            self.sample(name, "_created", target, labels, None);
+            self.out.push(' ');
+            self.time(start);
+            self.out.push('\n');
+        }
+    }
+
+    /// Seconds since the epoch.
+    fn time(&mut self, nanos: u64) {
+        let _ = write!(self.out, "{}.{:03}", nanos / 1_000_000_000, nanos / 1_000_000 % 1_000);
     }
 
     fn exemplar(&mut self, exemplar: &Exemplar) {
@@ -105,8 +129,8 @@ impl Writer {
         }
         self.out.push('}');
         self.value(exemplar.value);
-        let _ =
-            write!(self.out, " {}.{:03}", exemplar.time / 1_000_000_000, exemplar.time / 1_000_000 % 1_000);
+        self.out.push(' ');
+        self.time(exemplar.time);
     }
 
     fn sample(&mut self, name: &str, suffix: &str, target: &Labels, labels: &Labels, bound: Option<f64>) {

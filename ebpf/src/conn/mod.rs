@@ -112,6 +112,12 @@ impl Socket {
         position::of_tcp::<A>(self.sock, state, chunk)
     }
 
+    /// How far a TCP connection has come that is changing its state.
+    #[inline(always)]
+    pub fn reached<A: Access>(&self, state: &ConnState) -> Reached {
+        position::reached::<A>(self.sock, state).unwrap_or(Reached { written: 0, read: 0, all: false })
+    }
+
     #[inline(always)]
     fn place_unix<A: Access>(&self, state: &mut ConnState, chunk: &Extent) -> Option<Place> {
         let unix = A::unix(self.sock)?;
@@ -203,6 +209,17 @@ pub struct Extent {
     pub behind: u32,
     /// When.
     pub time_ns: u64,
+}
+
+/// How far both directions have come; zeros where it is not known.
+#[derive(Clone, Copy)]
+pub struct Reached {
+    /// Position behind the last byte that the process wrote.
+    pub written: u64,
+    /// Position behind the last byte that it read.
+    pub read: u64,
+    /// It has read everything up to the other end's FIN.
+    pub all: bool,
 }
 
 /// Where in the stream a chunk stands.

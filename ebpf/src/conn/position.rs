@@ -7,7 +7,7 @@
 use sonde_abi::conn::state_flags;
 use sonde_abi::{ConnState, Direction};
 
-use super::{Extent, Place};
+use super::{Extent, Place, Reached};
 use crate::access::{Access, Kernel};
 use crate::maps::offset;
 
@@ -15,6 +15,8 @@ const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
 /// States in which the other end's FIN has been received: TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (`tcp_states.h`).
 const FIN_RECEIVED: u32 = 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11;
+/// States in which this end's FIN has been sent: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
+const FIN_SENT: u32 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11;
 
 /// The place of a chunk.
 #[inline(always)]
@@ -36,6 +38,28 @@ pub fn of_tcp<A: Access>(sock: Kernel, state: &mut ConnState, chunk: &Extent) ->
         let low = copied.wrapping_sub(state.first_peer);
         let queued_us = queued(chunk.time_ns, A::load(tcp, offset!(tcp_mstamp)));
         Some(Place { position: widen(low, near).wrapping_sub(length), queued_us })
+    }
+}
+
+/// How far a connection has come that changes its state: what `sk_state` holds is the old one still, and the FIN that the new
+/// one stands for has not been counted.
+#[inline(always)]
+pub fn reached<A: Access>(sock: Kernel, state: &ConnState) -> Option<Reached> {
+    if state.flags & state_flags::NAMED == 0 {
+        return None;
+    }
+    let tcp = A::tcp(sock)?;
+    // SAFETY: members of `struct sock_common` and `struct tcp_sock`.
+    unsafe {
+        let sent = FIN_SENT >> (A::load::<u8>(sock, offset!(skc_state)) & 31) & 1;
+        let written = A::load::<u32>(tcp, offset!(tcp_write_seq)).wrapping_sub(sent);
+        let fin = consumed_fin::<A>(sock, tcp);
+        let copied = A::load::<u32>(tcp, offset!(tcp_copied_seq)).wrapping_sub(fin);
+        Some(Reached {
+            written: widen(written.wrapping_sub(state.first_local), A::load(tcp, offset!(tcp_bytes_acked))),
+            read: widen(copied.wrapping_sub(state.first_peer), A::load(tcp, offset!(tcp_bytes_received))),
+            all: fin != 0,
+        })
     }
 }
 

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let table = tally(&hops, &ids, &finished.spans, &BTreeMap::new());
     print!("{}", table.text("chain"));
 
-    let mut truth = Report::chunked_sizes_elsewhere();
+    let mut truth = Report::default();
     let near: Vec<_> = finished
         .spans
         .iter()

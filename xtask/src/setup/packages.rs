@@ -40,6 +40,8 @@ const PACKAGES: &[Package] = &[
     // Network namespaces and address translation.
     Package { name: "iproute2", present: Program("ip") },
     Package { name: "nftables", present: Program("nft") },
+    // Containers.
+    Package { name: "runc", present: Program("runc") },
     // Captures, and what rewrites them.
     Package { name: "tcpdump", present: Program("tcpdump") },
     Package { name: "wireshark-common", present: Program("editcap") },

@@ -95,7 +95,12 @@ impl Findings {
             page.row(Mark::None, "locked memory", "maps count against `ulimit -l` (kernels before 5.11)");
         }
         if kernel.puts_programs_aside {
-            page.row(Mark::None, "programs", "put aside and skipped meanwhile (since 7.0): attached twice");
+            let (mark, text) = if kernel.uses_perf_events {
+                (Mark::Good, "attached through perf events: elsewhere this kernel skips them now and then")
+            } else {
+                (Mark::Bad, "skipped while another task is put aside inside one")
+            };
+            page.row(mark, "programs", text);
         }
     }
 

@@ -1,6 +1,9 @@
 //! What a JVM runs: a jar, a module or a class (java(1)).
 
-use super::program::{Place, parent, stem};
+use std::path::Path;
+
+use super::jar::{Manifest, manifest};
+use super::program::{Place, is_generic, parent, stem};
 
 /// Options whose value is the next argument.
 const VALUED: [&str; 17] = [
@@ -32,7 +35,8 @@ const LAUNCHERS: [&str; 5] = [
     "com.intellij.rt.execution.application.AppMainV2",
 ];
 
-/// The name that the program declares to Spring, else the jar's without its version, else the module's or the class's.
+/// The name that the program declares to Spring, else the jar's without its version (that in its manifest where the file's could
+/// be any program's), else the module's or the class's.
 pub(super) fn name(place: &Place<'_>, args: &[String]) -> Option<String> {
     const DECLARED: [&str; 2] = ["-Dspring.application.name=", "--spring.application.name="];
     let declared =
@@ -44,7 +48,10 @@ pub(super) fn name(place: &Place<'_>, args: &[String]) -> Option<String> {
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "-jar" => {
-                return rest.next().map(|jar| place.unless_nameless(unversioned(stem(jar)), parent(jar)));
+                let jar = rest.next()?;
+                let (name, _) = split_version(stem(jar));
+                let title = if is_generic(name) { manifest_of(place, jar).title } else { None };
+                return title.or_else(|| Some(place.unless_nameless(name, parent(jar))));
             }
             "-m" | "--module" => {
                 return rest.next().map(|module| module.split('/').next().unwrap_or(module).to_owned());
@@ -65,16 +72,30 @@ pub(super) fn name(place: &Place<'_>, args: &[String]) -> Option<String> {
     None
 }
 
-/// `shop-1.4.2-SNAPSHOT` is `shop`: a service keeps its name over its releases.
-fn unversioned(stem: &str) -> &str {
+/// The version in the jar's manifest, else in its name.
+pub(super) fn version(place: &Place<'_>, args: &[String]) -> Option<String> {
+    let jar = args.iter().skip_while(|argument| *argument != "-jar").nth(1)?;
+    let named = || split_version(stem(jar)).1.map(ToOwned::to_owned);
+    manifest_of(place, jar).version.or_else(named)
+}
+
+fn manifest_of(place: &Place<'_>, jar: &str) -> Manifest {
+    let file = place.proc.open(place.pid, Path::new(&place.absolute(jar)));
+    file.as_ref().and_then(manifest).unwrap_or_default()
+}
+
+/// `shop-1.4.2-SNAPSHOT` is `shop`, of version `1.4.2-SNAPSHOT`: a service keeps its name over its releases.
+fn split_version(stem: &str) -> (&str, Option<&str>) {
     let version = stem.match_indices('-').find(|(at, _)| {
         let rest = stem.get(at + 1..).unwrap_or_default();
         let rest = rest.strip_prefix('v').unwrap_or(rest);
         rest.starts_with(|first: char| first.is_ascii_digit())
             && (rest.contains('.') || rest.bytes().all(|b| b.is_ascii_digit()))
     });
-    match version.and_then(|(at, _)| stem.get(..at)) {
-        Some(name) if !name.is_empty() => name,
-        _ => stem,
+    match version.and_then(|(at, _)| Some((stem.get(..at)?, stem.get(at + 1..)?))) {
+        Some((name, version)) if !name.is_empty() => {
+            (name, Some(version.strip_prefix('v').unwrap_or(version)))
+        }
+        _ => (stem, None),
     }
 }

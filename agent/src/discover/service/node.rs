@@ -33,21 +33,7 @@ pub(super) fn name(place: &Place<'_>, language: Language, args: &[String]) -> Op
     if title(args).is_some() {
         return package(place, &place.absolute(".")).or_else(|| place.directory("."));
     }
-    let rest = args.get(1..)?;
-    let evaluates =
-        |argument: &String| ["-e", "--eval", "-p", "--print", "-pe", "-"].contains(&argument.as_str());
-    let mut rest = rest;
-    if language != Language::Node {
-        // `bun run [script]`, `deno run|serve script`.
-        let subcommand = |argument: &String| ["run", "serve", "start"].contains(&argument.as_str());
-        let at = rest.iter().position(subcommand).map_or(0, |at| at + 1);
-        rest = rest.get(at..)?;
-    }
-    let script = first_operand(rest, &VALUED)?;
-    if rest.iter().take_while(|argument| *argument != script).any(evaluates) {
-        return None;
-    }
-    let script = place.absolute(script);
+    let script = script(place, language, args)?;
     if let Some((project, inside)) = script.split_once("/node_modules/") {
         // A tool of the project (`node_modules/.bin/next`) runs the project; one that is installed for all
         // (`/usr/lib/node_modules/npm/bin/npm-cli.js`) is what runs.
@@ -65,17 +51,55 @@ pub(super) fn name(place: &Place<'_>, language: Language, args: &[String]) -> Op
     package(place, &script).or_else(|| Some(place.script(&script)))
 }
 
+/// The version of the package that gives the name.
+pub(super) fn version(place: &Place<'_>, language: Language, args: &[String]) -> Option<String> {
+    let path = if title(args).is_some() { place.absolute(".") } else { script(place, language, args)? };
+    let project = path.split_once("/node_modules/").map(|(project, _)| project);
+    let path = project.filter(|project| !project.ends_with("/lib")).unwrap_or(&path);
+    Some(nearest(place, path)?.get("version")?.as_str()?.to_owned())
+}
+
+/// Absolute path of the script.
+fn script(place: &Place<'_>, language: Language, args: &[String]) -> Option<String> {
+    let rest = args.get(1..)?;
+    let evaluates =
+        |argument: &String| ["-e", "--eval", "-p", "--print", "-pe", "-"].contains(&argument.as_str());
+    let mut rest = rest;
+    if language != Language::Node {
+        // `bun run [script]`, `deno run|serve script`.
+        let subcommand = |argument: &String| ["run", "serve", "start"].contains(&argument.as_str());
+        let at = rest.iter().position(subcommand).map_or(0, |at| at + 1);
+        rest = rest.get(at..)?;
+    }
+    let script = first_operand(rest, &VALUED)?;
+    if rest.iter().take_while(|argument| *argument != script).any(evaluates) {
+        return None;
+    }
+    Some(place.absolute(script))
+}
+
 /// The name in the nearest `package.json` at or above a path. One without a name only sets the module type of its directory.
 fn package(place: &Place<'_>, path: &str) -> Option<String> {
-    let directories = Path::new(path).ancestors().take(LEVELS);
-    let mut names = directories.filter_map(|directory| {
-        let bytes = place.proc.file(place.pid, &directory.join("package.json"), PACKAGE_BYTES)?;
-        let package: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-        let name = package.get("name")?.as_str()?.trim();
-        // npm's own bound on names.
-        (!name.is_empty() && name.len() <= 214).then(|| name.to_owned())
-    });
-    names.next().map(|name| {
-        if super::program::is_generic(&name) { place.unless_nameless(&name, parent(path)) } else { name }
+    let package = nearest(place, path)?;
+    let name = name_in(&package)?;
+    Some(if super::program::is_generic(name) {
+        place.unless_nameless(name, parent(path))
+    } else {
+        name.to_owned()
     })
+}
+
+/// The nearest `package.json` with a name at or above a path.
+fn nearest(place: &Place<'_>, path: &str) -> Option<serde_json::Value> {
+    let mut directories = Path::new(path).ancestors().take(LEVELS);
+    directories.find_map(|directory| {
+        let bytes = place.proc.file(place.pid, &directory.join("package.json"), PACKAGE_BYTES)?;
+        serde_json::from_slice(&bytes).ok().filter(|package| name_in(package).is_some())
+    })
+}
+
+fn name_in(package: &serde_json::Value) -> Option<&str> {
+    let name = package.get("name")?.as_str()?.trim();
+    // npm's own bound on names.
+    (!name.is_empty() && name.len() <= 214).then_some(name)
 }

@@ -1,5 +1,7 @@
 //! What a Python interpreter runs: a script, a module, or an application that a server was told to load.
 
+use std::path::Path;
+
 use super::super::targets::file_name;
 use super::program::{Place, first_operand, is_generic, is_stream, parent, stem, title};
 
@@ -54,6 +56,47 @@ pub(super) fn name(place: &Place<'_>, program: &str, args: &[String]) -> Option<
             Some(launcher(place, module, rest).unwrap_or_else(named))
         }
     }
+}
+
+/// Bytes of a source file that are looked through for its version.
+const SOURCE_BYTES: u64 = 64 << 10;
+
+/// The `__version__` that the script, the module or its package sets, or that of the application which a server loads.
+pub(super) fn version(place: &Place<'_>, args: &[String]) -> Option<String> {
+    let tag = title(args).and_then(|title| Some(title.strip_suffix(']')?.rsplit_once('[')?.1));
+    let (module, directory) = match (tag, told(args)) {
+        (Some(tag), _) => (tag, "."),
+        (None, Some(Told::Script(script, rest))) => match loaded(stem(script), rest) {
+            Some(loaded) => loaded,
+            None => return source_version(place, script),
+        },
+        (None, Some(Told::Module(module, rest))) => loaded(module, rest).unwrap_or((module, ".")),
+        (None, None) => return None,
+    };
+    let package = module.split(['.', ':', '(']).next()?;
+    let at = |file: &str| source_version(place, &format!("{directory}/{package}{file}"));
+    at("/__init__.py").or_else(|| at("/__about__.py")).or_else(|| at("/_version.py")).or_else(|| at(".py"))
+}
+
+/// What a server among the programs was told to load, and from where.
+fn loaded<'a>(program: &str, rest: &'a [String]) -> Option<(&'a str, &'a str)> {
+    if !SERVERS.contains(&program) {
+        return None;
+    }
+    let directory = option(rest, &["--chdir", "--app-dir"]).unwrap_or(".");
+    rest.iter().find(|argument| names_attribute(argument)).map(|loaded| (loaded.as_str(), directory))
+}
+
+/// `__version__ = "1.4.2"`, at the start of a line.
+fn source_version(place: &Place<'_>, path: &str) -> Option<String> {
+    let bytes = place.proc.file(place.pid, Path::new(&place.absolute(path)), SOURCE_BYTES)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let value = text.lines().find_map(|line| {
+        let (annotation, value) = line.strip_prefix("__version__")?.split_once('=')?;
+        (annotation.trim().is_empty() || annotation.starts_with(':')).then_some(value.trim_start())
+    })?;
+    let quote = value.chars().next().filter(|first| ['"', '\''].contains(first))?;
+    value.get(1..)?.split_once(quote).map(|(version, _)| version.to_owned())
 }
 
 /// The interpreter's own options end at a script, `-m module` or `-c command` (python(1)). Short options may be joined, and so

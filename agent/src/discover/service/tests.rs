@@ -13,7 +13,7 @@ fn named(tree: &Tree, pid: u32, fake: &Fake<'_>) -> String {
 fn tree_name(tree: &Tree, pid: u32, fake: &Fake<'_>, declared: &Declared) -> String {
     let proc = ProcFs::new(tree.root());
     let args = proc.cmdline(pid);
-    let language = runtime::detect(&proc, pid, fake.exe).language;
+    let language = runtime::detect(&proc, pid, pid, fake.exe).0.language;
     name(
         &proc,
         pid,
@@ -23,6 +23,7 @@ fn tree_name(tree: &Tree, pid: u32, fake: &Fake<'_>, declared: &Declared) -> Str
             program: fake.exe,
             args: &args,
             language,
+            go_module: None,
             ppid: fake.ppid,
         },
     )
@@ -298,4 +299,87 @@ fn the_order_of_sources() {
     let session = Fake { cgroup: "/user.slice/user-0.slice/session-1.scope", ..fake };
     tree.put(8, &session);
     assert_eq!(named(&tree, 8, &session), "orders");
+}
+
+/// The version of a process with these files.
+fn versioned(line: &str, files: &[(&str, &str)], go_module: Option<&str>) -> Option<String> {
+    let (cwd, command) = line.split_once(" $ ").unwrap();
+    let (exe, args) = command.split_once(": ").unwrap();
+    let args: Vec<&str> = args.split(' ').collect();
+    let fake = Fake { exe, cwd, args: &args, ..Fake::default() };
+    let tree = Tree::new();
+    tree.put(7, &fake);
+    files.iter().for_each(|(path, content)| tree.file(7, path, content));
+    let proc = ProcFs::new(tree.root());
+    let seen = Seen {
+        declared: &Declared::default(),
+        cgroup: "",
+        program: exe,
+        args: &proc.cmdline(7),
+        language: runtime::detect(&proc, 7, 7, exe).0.language,
+        go_module,
+        ppid: 1,
+    };
+    version(&proc, 7, &seen)
+}
+
+#[test]
+fn versions_are_what_programs_say() {
+    let check = |line: &str, files: &[(&str, &str)], expect: Option<&str>| {
+        assert_eq!(versioned(line, files, None).as_deref(), expect, "{line}");
+    };
+    let package = |path| (path, r#"{"name":"shop","version":"1.4.2"}"#);
+    check("/srv/shop $ /usr/bin/node: node app.js", &[package("/srv/shop/package.json")], Some("1.4.2"));
+    check(
+        "/ $ /usr/bin/node: node /srv/shop/dist/main.js",
+        &[package("/srv/shop/package.json")],
+        Some("1.4.2"),
+    );
+    let nameless = ("/srv/shop/dist/package.json", r#"{"type":"module","version":"9"}"#);
+    check(
+        "/srv/shop $ /usr/bin/node: node dist/a.js",
+        &[package("/srv/shop/package.json"), nameless],
+        Some("1.4.2"),
+    );
+    let next = ("/srv/shop/node_modules/next/package.json", r#"{"name":"next","version":"15.0.0"}"#);
+    let tool = "/srv/shop $ /usr/bin/node: node node_modules/next/dist/bin/next start";
+    check(tool, &[package("/srv/shop/package.json"), next], Some("1.4.2"));
+    let npm = ("/usr/lib/node_modules/npm/package.json", r#"{"name":"npm","version":"10.8.1"}"#);
+    check("/ $ /usr/bin/node: node /usr/lib/node_modules/npm/bin/npm-cli.js start", &[npm], Some("10.8.1"));
+    check("/srv $ /usr/bin/node: node app.js", &[("/srv/package.json", r#"{"name":"a","version":7}"#)], None);
+    check("/srv $ /usr/bin/node: node app.js", &[], None);
+
+    check("/srv $ /usr/bin/java: java -Xmx1g -jar shop-1.4.2-SNAPSHOT.jar", &[], Some("1.4.2-SNAPSHOT"));
+    check("/srv $ /usr/bin/java: java -jar shop-v2.jar", &[], Some("2"));
+    check("/srv $ /usr/bin/java: java -jar shop.jar", &[("/srv/shop.jar", "no jar")], None);
+    check("/srv $ /usr/bin/java: java -cp shop-1.0.jar Shop", &[], None);
+
+    let init = |path| (path, "import os\n__version__: str = '2.0.1'  # x\n__version__ = '3'\n");
+    check("/srv $ /usr/bin/python3: python3 -m shop.web", &[init("/srv/shop/__init__.py")], Some("2.0.1"));
+    check("/srv $ /usr/bin/python3: python3 -m shop", &[init("/srv/shop.py")], Some("2.0.1"));
+    check("/ $ /usr/bin/python3: python3 /srv/job.py", &[init("/srv/job.py")], Some("2.0.1"));
+    let app = [init("/srv/shop/__init__.py")];
+    check("/srv $ /usr/bin/python3: python3 /usr/bin/gunicorn -w 2 shop.wsgi:app", &app, Some("2.0.1"));
+    check("/ $ /usr/bin/python3: python3 -m uvicorn --app-dir /srv shop.main:app", &app, Some("2.0.1"));
+    let other = [("/srv/job.py", "print(__version__)\n__version__ = VERSION\n")];
+    check("/srv $ /usr/bin/python3: python3 job.py", &other, None);
+    check("/srv $ /usr/bin/python3: python3 -c pass", &[], None);
+    check("/srv $ /usr/sbin/nginx: nginx", &[package("/srv/package.json")], None);
+    let long = "x".repeat(300);
+    let long = format!(r#"{{"name":"a","version":"{long}"}}"#);
+    check("/srv $ /usr/bin/node: node app.js", &[("/srv/package.json", &long)], None);
+}
+
+#[test]
+fn jars_that_are_called_as_any_program_say_their_title() {
+    let tree = Tree::new();
+    let fake =
+        Fake { exe: "/usr/bin/java", cwd: "/app", args: &["java", "-jar", "app.jar"], ..Fake::default() };
+    tree.put(7, &fake);
+    assert_eq!(named(&tree, 7, &fake), "app");
+    let manifest = "Implementation-Title: orders\nImplementation-Version: 2.1\n";
+    let jar = jar::tests::zip(b"", true, &[("META-INF/MANIFEST.MF", manifest)]);
+    tree.file(7, "/app/app.jar", "");
+    std::fs::write(tree.root().join("7/root/app/app.jar"), jar).unwrap();
+    assert_eq!(named(&tree, 7, &fake), "orders");
 }

@@ -1,5 +1,7 @@
 //! The systemd unit of a process, from its control group (systemd.unit(5), "String Escaping" too).
 
+use super::super::container::{container_id, living};
+
 /// Units that host what others start: shells, sessions, jobs, containers. Their name says nothing of the program.
 const HOSTS: [&str; 16] = [
     "ssh",
@@ -20,9 +22,9 @@ const HOSTS: [&str; 16] = [
     "user",
 ];
 
-/// The service unit that the process's own group is, without its suffix and its instance. `None` for scopes (sessions,
+/// The service unit that the process's own group is, without its suffix and its instance, be it in a group below. `None` for scopes (sessions,
 /// containers), for what a user's own manager runs (a terminal is a service there), and for [`HOSTS`].
-pub(super) fn service(cgroup: &str) -> Option<String> {
+pub(in crate::discover) fn service(cgroup: &str) -> Option<String> {
     let of = |wanted: fn(&str) -> bool| {
         cgroup.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':');
@@ -34,11 +36,22 @@ pub(super) fn service(cgroup: &str) -> Option<String> {
     let path = of(|controllers| controllers == "name=systemd")
         .filter(|path| *path != "/")
         .or_else(|| of(str::is_empty))?;
+    let path = living(path);
     if path.split('/').any(|component| component.starts_with("user@")) {
         return None;
     }
-    // Services may make groups below their own (`Delegate=`): their leaf is no unit, and neither is what is not named so.
-    let unit = path.rsplit('/').next()?.strip_suffix(".service")?;
+    // Services may make groups below their own (`Delegate=`). What is a container there is another's, unless the service is
+    // that container (Podman's Quadlet).
+    let below = path.rsplit('/').take_while(|component| !component.ends_with(".service"));
+    if below.clone().any(|component| {
+        component.ends_with(".scope")
+            || component.ends_with(".slice")
+            || (container_id(&format!("0::{component}")).is_some()
+                && !component.starts_with("libpod-payload-"))
+    }) {
+        return None;
+    }
+    let unit = path.rsplit('/').nth(below.count())?.strip_suffix(".service")?;
     let name = unit.split('@').next().unwrap_or(unit);
     if name.is_empty() || name.starts_with("systemd-") || HOSTS.contains(&name) {
         return None;
@@ -84,6 +97,11 @@ mod tests {
         check("/system.slice/web\\x2dshop.service", Some("web-shop"));
         check("/system.slice/a\\xzz.service", Some("a\\xzz"));
         check("/docker/3f1e5b0c6a9d/system.slice/nginx.service", Some("nginx"));
+        check("/system.slice/shop.service/workers/1", Some("shop"));
+        check("/system.slice/shop.service (deleted)", Some("shop"));
+        let id = "3f1e5b0c6a9d4827b1c0f7e8d2a46593c8b7a6f5e4d3c2b1a09f8e7d6c5b4a39";
+        check(&format!("/system.slice/web.service/libpod-payload-{id}"), Some("web"));
+        check(&format!("/system.slice/batch.service/k8s.io/{id}"), None);
         for path in [
             "/",
             "/init.scope",

@@ -1,6 +1,6 @@
 //! Metrics as OTLP/JSON Lines: one `{"resourceMetrics":[...]}` object a line.
 
-use super::{attribute, digits, double, hex, separated, text};
+use super::{attribute, digits, double, hex, of_resource, separated, text};
 use crate::export::wire;
 use crate::metrics::{
     Exemplar, ExponentialPoint, HistogramPoint, Labels, Metric, MetricData, Number, NumberPoint,
@@ -11,19 +11,7 @@ use crate::metrics::{
 pub(in crate::export) fn encode(all: &[ResourceMetrics], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"resourceMetrics\":[");
     separated(out, all, |out, ResourceMetrics { resource, metrics }| {
-        out.extend_from_slice(b"{\"resource\":{\"attributes\":[");
-        separated(out, &resource.attributes, |out, each| attribute(out, &each.key, each.value.borrowed()));
-        out.extend_from_slice(b"]},\"scopeMetrics\":[{\"scope\":{\"name\":");
-        text(out, wire::SCOPE);
-        out.extend_from_slice(b",\"version\":");
-        text(out, wire::VERSION);
-        out.extend_from_slice(b"},\"metrics\":[");
-        separated(out, metrics, metric);
-        out.extend_from_slice(b"],\"schemaUrl\":");
-        text(out, wire::SCHEMA);
-        out.extend_from_slice(b"}],\"schemaUrl\":");
-        text(out, wire::SCHEMA);
-        out.push(b'}');
+        of_resource(out, resource, ("scopeMetrics", "metrics"), |out| separated(out, metrics, metric));
     });
     out.extend_from_slice(b"]}");
 }

@@ -13,16 +13,13 @@ use super::outcome::Outcome;
 use super::payload::Payload;
 use super::transport::Transport;
 use super::waiting::Waiting;
-use crate::telemetry::{Delivery, Signal};
+use crate::telemetry::{Delivery, Seldom, Signal};
 
 /// First wait after a failure. Each further one is half as long again, up to [`BACKOFF_MOST`].
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
 /// Longest wait between two attempts, unless the backend asks for more.
 const BACKOFF_MOST: Duration = Duration::from_secs(10);
-
-/// Any one warning comes this often at most.
-const WARNING_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Sender {
@@ -44,28 +41,13 @@ pub(super) struct State {
     pub(super) health: Health,
     /// The backend asked for silence until then.
     pub(super) silent_until: Option<Instant>,
-    down: Warned,
-    refusing: Warned,
-    partial: Warned,
+    down: Seldom,
+    refusing: Seldom,
+    partial: Seldom,
     /// Items rejected since that was last said.
     rejected: u64,
     /// Trouble was said and its end was not.
     said: bool,
-}
-
-/// When a warning was last given.
-#[derive(Debug, Default)]
-struct Warned(Option<Instant>);
-
-impl Warned {
-    /// Whether it may be given now; from now on it was.
-    fn again(&mut self, now: Instant) -> bool {
-        let may = self.0.is_none_or(|then| now.duration_since(then) >= WARNING_EVERY);
-        if may {
-            self.0 = Some(now);
-        }
-        may
-    }
 }
 
 /// Each change is said once.
@@ -93,9 +75,9 @@ impl Sender {
         let state = State {
             health: Health::Up,
             silent_until: None,
-            down: Warned::default(),
-            refusing: Warned::default(),
-            partial: Warned::default(),
+            down: Seldom::default(),
+            refusing: Seldom::default(),
+            partial: Seldom::default(),
             rejected: 0,
             said: false,
         };

@@ -92,6 +92,11 @@ impl<P: Payload> Mailbox<P> {
         self.closing.notify_waiters();
     }
 
+    /// Batches that wait, and the most that may.
+    pub(in crate::export) fn fill(&self) -> (u64, u64) {
+        (self.lock().waiting.len() as u64, self.limit as u64)
+    }
+
     /// Forgets what waits, and says how many items that were.
     pub(in crate::export) fn clear(&self) -> u64 {
         self.lock().waiting.drain(..).map(|batch| batch.items()).sum()

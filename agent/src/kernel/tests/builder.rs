@@ -151,7 +151,9 @@ const SOCK_COMMON: &[(&str, u32)] = &[
 ];
 
 const STRUCTURES: &[(&str, &[(&str, u32)])] = &[
-    ("task_struct", &[("pid", 4), ("tgid", 4), ("files", 8)]),
+    ("task_struct", &[("pid", 4), ("tgid", 4), ("files", 8), ("real_parent", 8), ("mm", 8)]),
+    ("mm_struct", &[("arg_start", 8), ("arg_end", 8)]),
+    ("linux_binprm", &[("interp", 8)]),
     ("files_struct", &[("fdt", 8)]),
     ("fdtable", &[("max_fds", 4), ("fd", 8)]),
     ("file", &[("f_inode", 8), ("private_data", 8)]),

@@ -167,6 +167,8 @@ fn every_member_of_a_kernel_is_looked_up_and_missing_ones_turn_off_their_part_on
         ("sock.sk_shutdown", Part::Ends),
         ("unix_sock.peer", Part::Unix),
         ("unix_address", Part::UnixNames),
+        ("mm_struct.arg_start", Part::Programs),
+        ("linux_binprm", Part::Programs),
     ] {
         let types = KernelTypes::parse(&kernel(&[omitted])).unwrap();
         let parts: Vec<Part> = types.members.missing.iter().map(|missing| missing.part).collect();

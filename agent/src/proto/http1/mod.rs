@@ -192,7 +192,10 @@ impl Http1 {
 
     /// The connection is over.
     pub(super) fn closed(&mut self, ending: Ending, context: &mut Context<'_>) {
-        if ending == Ending::Evicted {
+        // The end of a TCP connection is told: where another one took its place before that, it was lost, and so may have been
+        // what came before it. Nobody tells the end of a unix socket.
+        let unseen = ending == Ending::Replaced && !context.identity.is_unix();
+        if ending == Ending::Evicted || unseen {
             return self.end_open(None, Some(Quality::Gap), context);
         }
         let responses = self.requests.map(Direction::opposite);

@@ -254,7 +254,8 @@ impl Http1 {
                 open.requested = true;
                 open.exchange.request.last = last;
                 let id = open.exchange.opening.id;
-                context.events.push(Event::Milestone { id, what: Milestone::Requested, stamp: last });
+                let what = Milestone::Requested { body_size: None };
+                context.events.push(Event::Milestone { id, what, stamp: last });
             }
         }
     }
@@ -280,7 +281,8 @@ impl Http1 {
             exchange.request.body_size = body_size;
             if !std::mem::replace(&mut open.requested, true) {
                 let id = exchange.opening.id;
-                context.events.push(Event::Milestone { id, what: Milestone::Requested, stamp: last });
+                let what = Milestone::Requested { body_size };
+                context.events.push(Event::Milestone { id, what, stamp: last });
             }
         } else if let Some(response) = &mut exchange.response {
             response.last = last;
@@ -325,8 +327,9 @@ impl Http1 {
                 if is_request { Some(&mut open.exchange.request) } else { open.exchange.response.as_mut() };
             if let Some(message) = message {
                 message.last = last;
-                // What moved before it broke off, unless some of that is not known.
-                message.body_size = (open.exchange.quality != Some(Quality::Gap)).then_some(seen);
+                // What moved before it broke off, unless some of that is not known, or nobody looked to its end.
+                let known = failure.is_some() && open.exchange.quality != Some(Quality::Gap);
+                message.body_size = known.then_some(seen);
             }
         }
         self.outstanding.untracked = 0;

@@ -127,6 +127,8 @@ impl Http2 {
     /// The connection is over.
     pub(super) fn closed(&mut self, ending: Ending, context: &mut Context<'_>) {
         let failure = match ending {
+            // The end of a TCP connection is told: where another one took its place before that, it was lost.
+            Ending::Replaced if !context.identity.is_unix() => return self.streams.give_up(context),
             Ending::Closed | Ending::Replaced => Some(Failure::Closed),
             Ending::Reset => Some(Failure::ConnectionReset),
             Ending::Timeout if self.halves.iter().any(|half| half.ended) => Some(Failure::Closed),

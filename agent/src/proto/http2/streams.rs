@@ -120,7 +120,8 @@ impl Stream {
         {
             exchange.request.last = stamp;
             let id = exchange.opening.id;
-            context.events.push(Event::Milestone { id, what: Milestone::Requested, stamp });
+            let what = Milestone::Requested { body_size: self.request_size.known() };
+            context.events.push(Event::Milestone { id, what, stamp });
         }
     }
 

@@ -98,6 +98,9 @@ impl Correlator {
             filed: false,
             other_start: None,
             other_end: None,
+            request_size: None,
+            response_size: None,
+            awaits_sizes: false,
             other: None,
             link: Link::Open,
             guessed: false,
@@ -190,22 +193,22 @@ impl Correlator {
     fn candidate(&self, process: &Process, call: ExchangeId, at: Stamp) -> Option<Candidate> {
         let thread = process.thread(at.tid)?;
         let mark = thread.before(at.time, call)?;
-        let server = if mark.served {
-            Some(mark.owner)
+        let (server, since) = if mark.served {
+            (mark.owner, mark.time)
         } else {
             let before = self.nodes.find(mark.owner)?;
-            match before.link {
-                Link::Under { node, .. } if !before.guessed => Some(node),
-                Link::Open => before.thread.map(|candidate| candidate.server),
-                _ => None,
+            match (before.link, before.thread) {
+                (Link::Under { node, .. }, _) if !before.guessed => (node, mark.time),
+                (Link::Open, Some(candidate)) => (candidate.server, candidate.since),
+                _ => return None,
             }
-        }?;
+        };
         let holds = match process.scheduling {
             Scheduling::RunToCompletion => mark.read && at.time - mark.time <= parent::PROMPT,
             _ => !thread.is_torn(server, at.time),
         };
         let held =
             self.nodes.find(server).is_some_and(|server| server.end.is_none_or(|end| end.time > at.time));
-        (holds && held).then_some(Candidate { server, at, mark: (mark.time, mark.owner) })
+        (holds && held).then_some(Candidate { server, at, mark: (mark.time, mark.owner), since })
     }
 }

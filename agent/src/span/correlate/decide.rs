@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::doubt::PutOff;
-use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent};
+use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent, sizes};
 use crate::conn::{Nanos, Role};
 use crate::proto::{ExchangeId, Quality};
 use crate::span::context::TraceContext;
@@ -29,6 +29,14 @@ impl Correlator {
             }
             self.join_queue.pop_front();
             self.stop_joining(id, out);
+        }
+        while let Some(&(deadline, id)) = self.size_queue.front() {
+            let awaited = self.nodes.find(id).is_some_and(|node| node.awaits_sizes);
+            if awaited && deadline > self.now {
+                break;
+            }
+            self.size_queue.pop_front();
+            self.stop_awaiting(id, out);
         }
         while let Some(&(deadline, id)) = self.settle_queue.front() {
             if deadline > self.now {
@@ -65,7 +73,9 @@ impl Correlator {
     /// Keeps the waiting within their bounds.
     pub(super) fn relieve(&mut self, out: &mut Vec<Finished>) {
         while self.waiting > self.config.max_waiting || self.waiting_bytes > self.config.max_waiting_bytes {
-            if let Some((_, id)) = self.parent_queue.pop_front() {
+            if let Some((_, id)) = self.size_queue.pop_front() {
+                self.stop_awaiting(id, out);
+            } else if let Some((_, id)) = self.parent_queue.pop_front() {
                 if self.nodes.find(id).is_some_and(|node| node.link == Link::Open) {
                     self.counters.lose(Lost::WaitingFull, 1);
                     self.decide(id, true, out);
@@ -104,6 +114,7 @@ impl Correlator {
     pub(super) fn stop_joining(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
         self.stand_alone(id);
         self.unfile(id);
+        self.await_sizes(Some(id), out);
         self.settle(id, out);
     }
 
@@ -150,6 +161,7 @@ impl Correlator {
         } else if self.nodes.find(server).is_some_and(|there| there.link == Link::Open) {
             self.link(server, Link::Under { node: client, span, same_process: false }, false);
         }
+        self.share_sizes(client, server);
         self.nodes.release(server);
     }
 
@@ -206,6 +218,10 @@ impl Correlator {
                     self.settle_queue.push_back((deadline, id));
                 }
             }
+            // Records that would speak against it may have been lost, which the next tick knows.
+            Verdict::Parent { .. } if !forced && !self.losses.are_known(node.first.time) => {
+                self.tick_queue.push(id);
+            }
             Verdict::Parent { server, guessed } => {
                 self.calls_surely(id, server);
                 self.link_to_server(id, server, guessed);
@@ -222,7 +238,11 @@ impl Correlator {
     fn evidence(&self, id: ExchangeId, node: &Node, process: &Process, forced: bool) -> Evidence {
         let served = |server: ExchangeId| -> Option<Served> { Some(self.nodes.find(server)?.served(server)) };
         let thread = node.thread.and_then(|candidate| served(candidate.server));
-        let lossy = self.last_loss.is_some_and(|loss| loss.saturating_add(LOSS_SHADOW) >= node.begin.time);
+        let lossy =
+            self.losses.last().is_some_and(|loss| loss.saturating_add(LOSS_SHADOW) >= node.begin.time);
+        // The end of that request may be among what was lost, and the beginning of the thread's next one.
+        let cut =
+            node.thread.is_some_and(|candidate| self.losses.between(candidate.since, candidate.at.time));
         let begin = match process.scheduling {
             Scheduling::RunToCompletion => node.begin,
             _ => node.first,
@@ -241,7 +261,7 @@ impl Correlator {
             thread_serves: process.thread(node.first.tid).is_some_and(|thread| thread.serves),
             scheduling: process.scheduling,
             // Where records are missing, so may be those that speak against the threads.
-            trusted: process.trusted && (!lossy || process.is_proven()),
+            trusted: process.trusted && !cut && (!lossy || process.is_proven()),
             settled: node.settled
                 || if forced { process.has_stayed() } else { process.is_proven() }
                 || thread.is_some_and(|server| {
@@ -282,7 +302,7 @@ impl Correlator {
         let mut current = Some(id);
         while let Some(id) = current {
             if let Some(node) = self.nodes.find_mut(id) {
-                let ready = node.linked && node.end.is_some() && !node.emitted;
+                let ready = node.linked && node.end.is_some() && !node.emitted && !node.awaits_sizes;
                 if node.trace.is_some() && !node.below.is_empty() {
                     // Before this one may be forgotten.
                     for below in std::mem::take(&mut node.below) {
@@ -343,7 +363,8 @@ impl Correlator {
 
     fn emit(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
         let Some(node) = self.nodes.find_mut(id) else { return };
-        let (Some(exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
+        let (Some(mut exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
+        sizes::fill(&mut exchange, node.sizes());
         node.emitted = true;
         self.waiting = self.waiting.saturating_sub(1);
         self.waiting_bytes = self.waiting_bytes.saturating_sub(node.weight);

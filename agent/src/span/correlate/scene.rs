@@ -36,6 +36,8 @@ pub(super) struct End {
     pub(super) remote: bool,
     /// Its path is one that is not exported.
     pub(super) excluded: bool,
+    /// Bytes of the request's and the response's body, as this end knows them.
+    pub(super) sizes: [Option<u64>; 2],
     /// The head came whole only then.
     pub(super) begun: Option<Nanos>,
 }
@@ -58,6 +60,7 @@ impl End {
             roles_known: true,
             remote: false,
             excluded: false,
+            sizes: [Some(0); 2],
             begun: None,
         }
     }
@@ -129,7 +132,8 @@ impl End {
         let opening = self.opening(id);
         let milestone = |what, index| Event::Milestone { id, what, stamp: self.stamp(index) };
         let message =
-            |first, last| Message { first: self.stamp(first), last: self.stamp(last), body_size: Some(0) };
+            |first, last, body_size| Message { first: self.stamp(first), last: self.stamp(last), body_size };
+        let [sent, received] = self.sizes;
         let call = HttpCall {
             method: "GET".into(),
             target: "/".into(),
@@ -139,8 +143,8 @@ impl End {
         };
         let exchange = Exchange {
             opening: opening.clone(),
-            request: message(0, 1),
-            response: self.failure.is_none().then(|| message(2, 3)),
+            request: message(0, 1, sent),
+            response: self.failure.is_none().then(|| message(2, 3, received)),
             failure: self.failure,
             failed: self.failure.map(|_| self.times[3]),
             quality: self.quality,
@@ -149,7 +153,7 @@ impl End {
         let begun = self.begun.unwrap_or(self.times[0]);
         [
             (begun, Event::Begin(opening)),
-            (self.times[1].max(begun), milestone(Milestone::Requested, 1)),
+            (self.times[1].max(begun), milestone(Milestone::Requested { body_size: self.sizes[0] }, 1)),
             (self.times[2], milestone(Milestone::Responding, 2)),
             (self.times[3], Event::End(Box::new(exchange))),
         ]

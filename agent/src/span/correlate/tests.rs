@@ -452,6 +452,97 @@ fn a_replay_gives_the_same_spans() {
     assert_eq!(play(), play());
 }
 
+/// Two ends of one exchange, and the sizes that each knows of its own.
+fn sized(client: [Option<u64>; 2], server: [Option<u64>; 2]) -> Vec<End> {
+    vec![
+        End { sizes: client, ..End::client(CURL, 10, 1, us([0, 10, 900, 910])) },
+        End { sizes: server, ..End::server(NGINX, 20, 1, us([50, 60, 800, 810])) },
+    ]
+}
+
+fn told_sizes(outcome: &Outcome, index: usize) -> [Option<u64>; 2] {
+    let exchange = &outcome.span(index).exchange;
+    [exchange.request.body_size, exchange.response.and_then(|response| response.body_size)]
+}
+
+#[test]
+fn what_one_end_knows_of_a_body_the_other_says_too() {
+    // Whichever end is told of last.
+    for late in [0, 2 * MS] {
+        for first in [0, 1] {
+            let mut ends = sized([Some(5), None], [None, Some(7)]);
+            ends[first].times[3] += late;
+            let outcome = Scene::new(ends).play();
+            for end in [0, 1] {
+                assert_eq!(
+                    told_sizes(&outcome, end),
+                    [Some(5), Some(7)],
+                    "end {end}, {first} late by {late}"
+                );
+            }
+            assert_eq!(outcome.correlator.held(), 0);
+        }
+    }
+    // Each keeps to what it saw itself.
+    let outcome = Scene::new(sized([Some(5), Some(6)], [Some(5), Some(7)])).play();
+    assert_eq!((told_sizes(&outcome, 0), told_sizes(&outcome, 1)), ([Some(5), Some(6)], [Some(5), Some(7)]));
+}
+
+#[test]
+fn the_size_of_an_upload_is_told_before_its_answer() {
+    let mut ends = sized([Some(5), Some(7)], [None, Some(7)]);
+    // The client reads the answer long after.
+    ends[0].times[3] += 1_000 * MS;
+    let outcome = Scene::new(ends).play();
+    assert_eq!(told_sizes(&outcome, 1), [Some(5), Some(7)]);
+    let (server, time) = outcome.order[0];
+    assert!(server == 1 && time < 3 * MS, "{:?}", outcome.order);
+}
+
+#[test]
+fn a_size_is_lent_only_where_the_messages_went_by_whole() {
+    use crate::proto::{Failure, Quality};
+    // The client gave up within the answer, or read the server's after it had broken off.
+    for broken in [0, 1] {
+        let mut ends = sized([Some(5), None], [Some(5), Some(7)]);
+        ends[broken].failure = Some(Failure::Closed);
+        ends[broken].sizes = ends[broken].sizes.map(|size| size.map(|size| size / 2));
+        let outcome = Scene::new(ends).play();
+        assert_eq!(told_sizes(&outcome, 0)[1], None, "end {broken} broke off");
+        assert_eq!(outcome.correlator.held(), 0);
+    }
+    for gap in [0, 1] {
+        let mut ends = sized([Some(5), None], [Some(5), Some(7)]);
+        ends[gap].quality = Some(Quality::Gap);
+        assert_eq!(told_sizes(&Scene::new(ends).play(), 0)[1], None, "end {gap} missed bytes");
+    }
+    let mut ends = sized([Some(5), None], [Some(5), Some(7)]);
+    for end in &mut ends {
+        end.quality = Some(Quality::Joined);
+    }
+    assert_eq!(told_sizes(&Scene::new(ends).play(), 0)[1], Some(7), "older than Sonde, and whole");
+}
+
+#[test]
+fn a_size_that_nobody_tells_is_waited_for_a_moment() {
+    let mut ends = sized([Some(5), Some(7)], [Some(5), None]);
+    // The client reads on for long.
+    ends[0].times[3] += 150 * MS;
+    let outcome = Scene::new(ends).play();
+    assert_eq!(told_sizes(&outcome, 1), [Some(5), None]);
+    let at = |index| outcome.order.iter().find(|(of, _)| *of == index).expect("came out").1;
+    assert!(at(1) >= MS + 810 * US + 20 * MS && at(1) < 30 * MS, "{:?}", outcome.order);
+    // Where no other end is here, not at all.
+    let mut alone =
+        End { sizes: [None; 2], remote: true, ..End::server(NGINX, 20, 1, us([50, 60, 800, 810])) };
+    let outcome = Scene::new(vec![alone.clone()]).play();
+    assert!(outcome.order[0].1 < 3 * MS, "{:?}", outcome.order);
+    alone.remote = false;
+    alone.role = crate::conn::Role::Client;
+    let outcome = Scene::new(vec![alone]).play();
+    assert!(outcome.order[0].1 < 3 * MS, "{:?}", outcome.order);
+}
+
 #[test]
 fn a_head_that_came_slowly_still_finds_its_other_end() {
     let mut ends = chain();

@@ -1,13 +1,14 @@
 //! HTTP spans by the names of the semantic conventions up to version 1.20, for `OTEL_SEMCONV_STABILITY_OPT_IN=http/dup`
 //! (OpenTelemetry, "Migration guide: HTTP semantic convention stability").
 
-use super::{Host, Shown, Target, default_port, full_url, known, lower, port_of, write_address, write_path};
+use super::{Addressed, Shown, default_port, known, port_of, version, write_address, write_path};
 use crate::proto::Exchange;
 use crate::proto::http1::HttpCall;
 use crate::span::{SpanKind, Wording};
 
 pub(super) fn describe(
     call: &HttpCall,
+    addressed: &Addressed<'_>,
     exchange: &Exchange,
     kind: SpanKind,
     wording: &Wording,
@@ -15,20 +16,16 @@ pub(super) fn describe(
 ) {
     let Exchange { opening, request, response, .. } = exchange;
     let ends = &*opening.ends;
-    let target = Target::parse(&call.method, &call.target);
-    let host =
-        target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
+    let Addressed { target, scheme, host } = addressed;
     shown.text("http.method", known(call).unwrap_or(&call.method));
     shown.number_if("http.status_code", call.status);
-    shown.text("http.flavor", super::version(call));
+    shown.text("http.flavor", version(call));
     shown.text_if("http.user_agent", call.user_agent.as_deref());
     shown.number_if("http.request_content_length", request.body_size);
     shown.number_if("http.response_content_length", response.and_then(|response| response.body_size));
     let (name, port) = match kind {
         SpanKind::Server => {
-            let scheme = call.forwarded_proto.as_deref().or(target.scheme).or(call.scheme.as_deref());
-            let scheme = scheme.unwrap_or("http");
-            shown.text("http.scheme", &lower(scheme));
+            shown.text("http.scheme", scheme);
             shown.composed("http.target", |text| {
                 write_path(target.path, text);
                 if let Some(query) = target.query {
@@ -46,10 +43,8 @@ pub(super) fn describe(
             ("net.host.name", "net.host.port")
         }
         SpanKind::Client => {
-            let scheme = lower(target.scheme.or(call.scheme.as_deref()).unwrap_or("http"));
-            let or_peer = Host::of(&ends.peer);
-            let named = host.as_ref().or(or_peer.as_ref());
-            shown.composed("http.url", |url| full_url(&target, &scheme, named, wording, url));
+            let named = addressed.host_or(&ends.peer);
+            shown.composed("http.url", |url| addressed.write_url(named.as_deref(), wording, url));
             ("net.peer.name", "net.peer.port")
         }
     };

@@ -2,7 +2,7 @@
 
 use crate::span::Wording;
 
-use super::{Host, Target, forwarded, full_url, write_ip};
+use super::{Addressed, Host, Target, forwarded, lower, write_ip};
 
 #[test]
 fn targets() {
@@ -50,9 +50,9 @@ fn urls_hide_secrets() {
     let check = |method: &str, target: &str, host: &str, expect: &str| {
         let target = Target::parse(method, target);
         let host = Host::parse(target.authority.unwrap_or(host));
-        let scheme = target.scheme.unwrap_or("http").to_ascii_lowercase();
+        let addressed = Addressed { scheme: lower(target.scheme.unwrap_or("http")), host: None, target };
         let mut url = String::new();
-        assert!(full_url(&target, &scheme, Some(&host), &Wording::default(), &mut url));
+        assert!(addressed.write_url(Some(&host), &Wording::default(), &mut url));
         assert_eq!(url, expect);
     };
     check("GET", "/a?b=c", "h", "http://h/a?b=REDACTED");

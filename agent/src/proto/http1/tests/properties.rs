@@ -329,7 +329,7 @@ fn none_wrong(
         prop_assert!(got.is_none_or(|got| got == status(id)), "{} got {:?}", id, got);
         // Answered, and the end of its request not seen: nothing says how long that was meant to be.
         let requested = end.events.iter().any(|event| {
-            matches!(event, Event::Milestone { id, what: Milestone::Requested, .. } if *id == exchange.opening.id)
+            matches!(event, Event::Milestone { id, what: Milestone::Requested { .. }, .. } if *id == exchange.opening.id)
         });
         if matches!(exchange.quality, None | Some(Quality::Joined)) && exchange.failure.is_none() && requested
         {

@@ -210,7 +210,7 @@ pub(super) fn render(events: &[Event], counters: &Counters) -> String {
             Event::Begin(opening) => open.push((opening.id, None, None)),
             Event::Milestone { id, what, stamp } => {
                 let (_, requested, responding) = open.iter_mut().find(|(open, ..)| open == id).expect("open");
-                let slot = if *what == Milestone::Requested { requested } else { responding };
+                let slot = if matches!(what, Milestone::Requested { .. }) { requested } else { responding };
                 assert_eq!(slot.replace(*stamp), None, "a milestone twice");
             }
             Event::End(exchange) => {

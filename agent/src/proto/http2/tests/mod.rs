@@ -322,7 +322,7 @@ fn answers_may_overtake_their_requests() {
     assert_eq!(wire.told(), "GET / 200 | 0 | 3\n");
     let said = wire.end.events.iter().map(|event| match event {
         Event::Begin(_) => "begin",
-        Event::Milestone { what: Milestone::Requested, .. } => "requested",
+        Event::Milestone { what: Milestone::Requested { .. }, .. } => "requested",
         Event::Milestone { what: Milestone::Responding, .. } => "responding",
         Event::End(_) => "end",
     });

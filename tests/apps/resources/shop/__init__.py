@@ -1,0 +1,3 @@
+"""What the scenarios on resources run as a package."""
+
+__version__ = "3.1.0"
