@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use sonde_tests::backends::wait;
+use sonde_tests::backends::comes;
 use sonde_tests::calls::{fresh, mixed};
 use sonde_tests::clients::Client;
 use sonde_tests::metrics::{self, Counts, Point, Series, buckets, of_calls};
@@ -180,24 +180,27 @@ fn counts_do_not_depend_on_sampling() {
         .env("OTEL_TRACES_SAMPLER", "traceidratio")
         .env("OTEL_TRACES_SAMPLER_ARG", "0.01")
         .start();
-    let calls = Client::Go.run(&server.url(), 16, &mixed(2_000));
+    // Slowly: what overran the ring would not be counted, and is not what is shown here.
+    let calls = Client::Go.run(&server.url(), 2, &mixed(1_000));
     let expected = of_calls(&calls);
-    for metric in ["http_server_request_duration_seconds_count", "http_client_request_duration_seconds_count"]
-    {
-        wait(metric, || of_scrape(&get(listen, "/metrics").1, metric) == expected);
-    }
+    // The last exchanges may still wait for their parents; what is wrong is told below.
+    let counted = |metric| of_scrape(&get(listen, "/metrics").1, metric) == expected;
+    let _ = comes(|| {
+        counted("http_server_request_duration_seconds_count")
+            && counted("http_client_request_duration_seconds_count")
+    });
     let finished = agent.finish();
     let points = metrics::of_requests(&finished.metrics);
     let told = metrics::totals(&points);
     for metric in [SERVER, CLIENT] {
         assert_eq!(of_totals(&told, metric), expected, "{metric}: {}", finished.log);
     }
-    // Of 2,000 traces 20 are expected; that it be 60 is as good as impossible.
+    // Of 1,000 traces 10 are expected; that it be 40 is as good as impossible.
     let ids: BTreeSet<&str> = finished.spans.iter().map(|span| span.id.as_str()).collect();
-    assert!(ids.len() < 120, "{}: {}", ids.len(), finished.log);
+    assert!(ids.len() < 80, "{}: {}", ids.len(), finished.log);
     let exemplars: Vec<&String> = told.values().flat_map(|point| &point.exemplars).collect();
     assert!(exemplars.iter().all(|id| ids.contains(id.as_str())), "an exemplar without its span");
-    println!("{} of 4,000 spans exported, every request counted, {} exemplars", ids.len(), exemplars.len());
+    println!("{} of 2,000 spans exported, every request counted, {} exemplars", ids.len(), exemplars.len());
 }
 
 /// The bucket that holds a quantile of the CLIENT's durations is the one that the client's own log says, or the one beside it.

@@ -491,6 +491,8 @@ fn a_service_that_is_started_anew() {
     for _ in 0..3 {
         let mut process = serve("shop", shop(port).arg(REQUESTS.to_string()), port);
         truth.add(process.pid(), &python, "shop", &SHOP);
+        // It ends behind its last answer, and on a busy machine Sonde looks later than that.
+        truth.may_lack(process.pid(), "service.version");
         ask(port, REQUESTS);
         assert!(process.wait().0.success(), "it ends");
     }

@@ -6,7 +6,7 @@ use sonde_tests::calls::{fresh, id_of, mixed};
 use sonde_tests::clients::{Client, wrk};
 use sonde_tests::compare::Report;
 use sonde_tests::servers::{self, Server, Setting};
-use sonde_tests::{Call, Kind, Planned, Run, gate};
+use sonde_tests::{Call, Kind, Planned, Run, durations, gate};
 
 /// A server that writes the head and all chunks of a body by one call: beyond the first pieces of it no size line is copied,
 /// and the client's reads show some.
@@ -137,6 +137,45 @@ fn chunked(servers: impl Fn() -> Vec<Server>) {
         }
     }
     report.check("sizes of chunked bodies", "");
+}
+
+/// How far the durations of either span lie from what the client measured, one request at a time and sixteen, with a service
+/// that sleeps, so that the processors have time. Asserts that each request has both; the times are for reading.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn durations_against_the_clients() {
+    let _gate = gate::enter();
+    let setting = Setting::default();
+    let service = servers::hyper(&setting);
+    let proxied = service.url();
+    // One after another: together they would be busy with each other.
+    let servers: [&dyn Fn() -> Server; 7] = [
+        &|| servers::nginx_proxy(&proxied, true, &setting),
+        &|| servers::gunicorn("--worker-class gthread --workers 1 --threads 16", &setting),
+        &|| servers::uvicorn(&setting),
+        &|| servers::node("http", &setting),
+        &|| servers::java(16, "url", &setting),
+        &|| servers::go(&setting),
+        &|| servers::hyper(&setting),
+    ];
+    for hooks in gate::hook_families() {
+        let (mut alone, mut crowd) = (Vec::new(), Vec::new());
+        for server in servers {
+            let server = server();
+            for (rows, concurrency, count) in [(&mut alone, 1, 60), (&mut crowd, 16, 640)] {
+                let agent = Run::ports(&[server.port]).hooks(&hooks).start();
+                let plan: Vec<Planned> =
+                    (0..count).map(|_| Planned::get(format!("/sleep/20/{}", fresh("d")))).collect();
+                let calls = Client::Go.run(&server.url(), concurrency, &plan);
+                let finished = agent.finish();
+                let row = durations::Row::of(&server.process.name, &calls, &finished.spans);
+                assert_eq!(row.count(), count, "{}\nsonde said: {}", server.process.name, finished.log);
+                rows.push(row);
+            }
+        }
+        durations::print(&format!("durations, one at a time ({hooks})"), &alone);
+        durations::print(&format!("durations, sixteen at a time ({hooks})"), &crowd);
+    }
 }
 
 /// nginx serving files by sendfile: any size, HEAD, 304, 404, kept and closed connections.

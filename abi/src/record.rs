@@ -104,7 +104,8 @@ pub struct ChunkHeader {
     pub position: u64,
     /// Bytes that the call moved.
     pub length: u32,
-    /// Reads: microseconds from the arrival of the last packet to `time_ns`, 0 if unknown.
+    /// Reads: microseconds from the kernel's last stamp of the connection to `time_ns`, 0 if unknown. The read itself sets that
+    /// stamp anew (`tcp_rcv_space_adjust`), so it is not what the bytes waited.
     pub queued_us: u32,
     /// Thread group (process) id in the initial pid namespace.
     pub tgid: u32,

@@ -27,6 +27,9 @@ const RECHECKS_WAITING: usize = 16_384;
 /// Room for events that is kept from one record to the next.
 const KEPT_EVENTS: usize = 256;
 
+/// Room for spans that is made in advance, at most.
+const KEPT_SPANS: usize = 1024;
+
 /// Everything between the ring and the outputs.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -243,7 +246,9 @@ impl Pipeline {
 
     /// The spans made since the last call.
     pub fn take_spans(&mut self) -> Vec<Item> {
-        std::mem::take(&mut self.spans)
+        // The next ones will be about as many: room for them that grows step by step is most of what is asked of the allocator.
+        let next = Vec::with_capacity(self.spans.len().min(KEPT_SPANS));
+        std::mem::replace(&mut self.spans, next)
     }
 
     fn correlate(&mut self) {

@@ -103,7 +103,7 @@ impl Prometheus {
         let port = free_port();
         let config = folder.join("prometheus.yaml");
         let text = format!(
-            "global: {{ scrape_interval: 250ms }}
+            "global: {{ scrape_interval: 1s }}
 scrape_configs:
   - job_name: sonde
     honor_labels: true
@@ -262,12 +262,21 @@ pub fn ask(port: u16, path: &str) -> (u16, String) {
 ///
 /// # Panics
 /// When it does not come about.
-pub fn wait(what: &str, mut there: impl FnMut() -> bool) {
+pub fn wait(what: &str, there: impl FnMut() -> bool) {
+    assert!(comes(there), "waited in vain for {what}");
+}
+
+/// The same for those who can say what came instead.
+#[must_use]
+pub fn comes(mut there: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !there() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        if Instant::now() > deadline {
+            return false;
+        }
         thread::sleep(Duration::from_millis(50));
     }
+    true
 }
 
 fn sample(one: &Value) -> Sample {

@@ -9,6 +9,7 @@ pub mod captures;
 pub mod chain;
 pub mod clients;
 pub mod compare;
+pub mod durations;
 pub mod frames;
 pub mod gate;
 pub mod groups;

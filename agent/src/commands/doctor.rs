@@ -179,7 +179,7 @@ pub struct Limits {
     pub ring_bytes: u32,
     /// Pending bytes that wake the reader.
     pub wake_bytes: u64,
-    /// Connections with state of their own in the family `syscalls`.
+    /// Connections with state of their own in the family `syscalls`, and with perf events.
     pub connections: u32,
     /// A message's head.
     pub head_bytes: u32,

@@ -34,7 +34,7 @@ const PRIORITY: i32 = -15;
 
 /// Records that are read before the pipeline is ticked and the outputs are served. A full ring holds ten times as many: their
 /// spans, made in one go, would be the most memory that the agent ever takes.
-const BATCH: usize = 1024;
+const BATCH: usize = 512;
 
 /// A record can be stamped this long before it is in the ring.
 const IN_FLIGHT: Nanos = 1_000_000;
@@ -344,10 +344,8 @@ impl<T: Tap> Reader<T> {
         // A full batch leaves records in the ring: what is known is known up to the last one taken.
         let reached = if taken < BATCH { before } else { newest };
         let watermark = reached.saturating_sub(IN_FLIGHT);
-        // A loss goes with records, of other calls or of the same one.
-        if taken > 0 {
-            self.count_losses();
-        }
+        // Where records are missing, parents are chosen with more care: so that is known before the tick decides.
+        self.count_losses();
         self.live.pipeline.tick(watermark);
         self.tap.ticked(watermark, &mut self.live.pipeline);
         if before >= self.next_housekeeping {
@@ -356,8 +354,7 @@ impl<T: Tap> Reader<T> {
         taken
     }
 
-    /// Takes over what the kernel side counts, before a tick decides anything: where records are missing, parents are
-    /// chosen with more care.
+    /// Takes over all that the kernel side counts.
     fn count_losses(&mut self) {
         let Live { probes, counters, .. } = &self.live;
         probes.read_counters(counters);
@@ -381,7 +378,6 @@ impl<T: Tap> Reader<T> {
     fn keep_house(&mut self, now: Nanos) {
         self.next_housekeeping = now + HOUSEKEEPING;
         self.ask_programs();
-        self.count_losses();
         let Live { pipeline, probes, clock, .. } = &mut self.live;
         for process in pipeline.recheck(now) {
             decide(probes, &process);

@@ -69,7 +69,7 @@ pub(super) fn pieces(mut spans: Vec<Item>) -> Vec<Piece> {
 
 /// Memory of a span, near enough for a bound.
 fn estimate((_, span): &Item) -> usize {
-    size_of::<Item>() + span.name.len() + span.context.trace_state.len() + span.attributes.weight()
+    size_of::<Item>() + span.name.weight() + span.context.trace_state.len() + span.attributes.weight()
 }
 
 /// Spans in the groups of their resources, both in the order of first appearance.

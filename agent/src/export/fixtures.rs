@@ -36,7 +36,7 @@ pub(crate) fn span(name: &'static str, start: u64, end: u64) -> Span {
         },
         parent: None,
         kind: SpanKind::Server,
-        name: Cow::Borrowed(name),
+        name: name.into(),
         start,
         end,
         attributes: Attributes::default(),

@@ -1,6 +1,5 @@
 //! Calls, errors and durations per service, span kind, span name and outcome.
 
-use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::Histogram;
-use crate::span::{Span, SpanKind, SpanStatus};
+use crate::span::{Span, SpanKind, SpanName, SpanStatus};
 
 /// What calls are told apart by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub struct SeriesKey {
     /// Span kind; `None` in the overflow series.
     pub kind: Option<SpanKind>,
     /// Span name; empty in the overflow series.
-    pub name: Cow<'static, str>,
+    pub name: SpanName,
     /// The span's status is an error.
     pub error: bool,
 }
@@ -102,7 +101,7 @@ impl Red {
         }
         let [ok, failed] = overflow;
         *if error { failed } else { ok }.get_or_insert_with(|| {
-            let key = SeriesKey { service: Arc::from(""), kind: None, name: Cow::Borrowed(""), error };
+            let key = SeriesKey { service: Arc::from(""), kind: None, name: SpanName::from(""), error };
             series.push(Series { key, durations: Histogram::default(), longest: 0 });
             at
         })
@@ -110,7 +109,7 @@ impl Red {
 }
 
 /// The hash needs no secret seed: the number of series is bounded, so the worst collisions cost a bounded walk.
-fn hash(service: &str, kind: Option<SpanKind>, name: &str, error: bool) -> u64 {
+fn hash(service: &str, kind: Option<SpanKind>, name: &SpanName, error: bool) -> u64 {
     FixedState::default().hash_one((service, kind, name, error))
 }
 
@@ -128,7 +127,7 @@ pub struct Row {
     /// Span kind; `None` in the overflow row.
     pub kind: Option<SpanKind>,
     /// Span name; empty in the overflow row.
-    pub name: Cow<'static, str>,
+    pub name: String,
     /// Calls.
     pub calls: u64,
     /// Those of them that failed.
@@ -166,7 +165,7 @@ impl Snapshot {
 }
 
 impl SeriesKey {
-    fn without_outcome(&self) -> (&str, Option<SpanKind>, &str) {
+    fn without_outcome(&self) -> (&str, Option<SpanKind>, &SpanName) {
         (&self.service, self.kind, &self.name)
     }
 }
@@ -186,7 +185,7 @@ impl Row {
         Some(Self {
             service: key.service.clone(),
             kind: key.kind,
-            name: key.name.clone(),
+            name: key.name.to_string(),
             calls: durations.count(),
             errors,
             durations: [quantile(0.5), quantile(0.95), quantile(0.99), longest],
@@ -209,7 +208,7 @@ mod tests {
         for &(service, name, nanos, error) in calls {
             let mut span = span(name, 1_000, 1_000 + nanos);
             if error {
-                span.status = SpanStatus::Error(Cow::Borrowed(""));
+                span.status = SpanStatus::Error("".into());
             }
             red.record(service, &span);
         }

@@ -1,7 +1,6 @@
 //! Metrics derived from spans, under the names that Tempo's metrics generator gives them, for those who run none: calls of each
 //! service, and the graph of services (Tempo documentation, "Span metrics" and "Service graphs"). Off by default.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use super::explicit::{self, Explicit};
 use super::{
     HistogramPoint, Instrument, Labels, Metric, MetricData, NumberPoint, OVERFLOW, Temporality, label,
 };
-use crate::span::{Span, SpanId, SpanKind, SpanStatus, TraceId};
+use crate::span::{Span, SpanId, SpanKind, SpanName, SpanStatus, TraceId};
 
 /// Series of calls, and edges of the graph, at most. Those past it share one.
 const SERIES: usize = 10_000;
@@ -93,7 +92,7 @@ pub struct SpanMetrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct CallKey {
     service: Box<str>,
-    name: Cow<'static, str>,
+    name: SpanName,
     kind: SpanKind,
     error: bool,
 }
@@ -162,7 +161,7 @@ impl SpanMetrics {
         let labels = vec![
             label("service", service.to_owned()),
             label("span_kind", kind),
-            label("span_name", span.name.clone().into_owned()),
+            label("span_name", span.name.to_string()),
             label("status_code", if error { "STATUS_CODE_ERROR" } else { "STATUS_CODE_UNSET" }),
         ];
         let mut counts = Explicit::new(LATENCY.len());

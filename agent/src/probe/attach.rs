@@ -247,7 +247,7 @@ impl Probes {
         }
     }
 
-    /// Takes over what the kernel side counted.
+    /// Takes over all that the kernel side counted.
     pub fn read_counters(&self, counters: &Counters) {
         self.counters.pass_on(counters);
     }

@@ -9,7 +9,7 @@ use sonde_abi::ProcessState;
 use super::attach::{ProbeError, wrap};
 use super::mapping::Mapping;
 
-/// The states. Each is one byte and written whole, so no lock is needed beside the kernel programs.
+/// The states, mapped. Each is one byte and written whole, so no lock is needed beside the kernel programs.
 pub struct ProcessStates {
     states: Mapping,
     _map: MapData,

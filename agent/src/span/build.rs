@@ -8,8 +8,8 @@ use opentelemetry_semantic_conventions::attribute as key;
 use super::correlate::Finished;
 use super::http::rpc;
 use super::{
-    Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanStatus,
-    Value, Wording, http,
+    Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanName,
+    SpanStatus, Value, Wording, http,
 };
 use crate::conn::Role;
 use crate::proto::http2::error_name;
@@ -22,6 +22,9 @@ mod tests;
 pub const QUALITY: &str = "sonde.quality";
 /// What the parent rests on, where it is a guess.
 pub const CONFIDENCE: &str = "sonde.parent.confidence";
+
+/// Room for a value that has to be put together: an address in nearly all cases.
+const SCRATCH: usize = 48;
 
 /// Makes the span of an exchange of `process`.
 #[must_use]
@@ -36,9 +39,9 @@ pub fn build(
     let kind = kind(&exchange);
     let Call::Http1(call) = &exchange.call;
     let name = match (&call.rpc, &route) {
-        (Some(rpc), _) => rpc::name(call, rpc),
-        (None, Some(route)) => Cow::Owned([http::name(call), " ", route].concat()),
-        (None, None) => Cow::Borrowed(http::name(call)),
+        (Some(rpc), _) => SpanName::Plain(rpc::name(call, rpc)),
+        (None, Some(route)) => SpanName::Routed { method: http::name(call), route: Arc::clone(route) },
+        (None, None) => SpanName::Plain(Cow::Borrowed(http::name(call))),
     };
     let broken = |failure| Cow::Borrowed(error_type(failure));
     let (error, message) = match &call.rpc {
@@ -46,16 +49,12 @@ pub fn build(
         None => (exchange.failure.map(broken).or_else(|| http::error(call, kind)), Cow::Borrowed("")),
     };
     let status = if error.is_some() { SpanStatus::Error(message) } else { SpanStatus::Unset };
-    let mut attributes = Attributes { wording: Some(Arc::clone(wording)), ..Attributes::default() };
+    let mut attributes = Attributes { wording: Some(Arc::clone(wording)), route, ..Attributes::default() };
     let mut add = |key, value: Option<Cow<'static, str>>| {
         if let Some(value) = value {
             attributes.more.push(Attribute { key: Cow::Borrowed(key), value: AttributeValue::Str(value) });
         }
     };
-    if let Some(route) = route {
-        let key = if kind == SpanKind::Server { key::HTTP_ROUTE } else { key::URL_TEMPLATE };
-        add(key, Some(Cow::Owned(route.as_ref().to_owned())));
-    }
     add(key::ERROR_TYPE, error);
     add(QUALITY, exchange.quality.map(|quality| Cow::Borrowed(quality_name(quality))));
     add(CONFIDENCE, confidence.map(Cow::Borrowed));
@@ -82,10 +81,18 @@ pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
 /// Shows the attributes that an exchange tells.
 pub(super) fn describe(exchange: &Exchange, wording: &Wording, show: &mut dyn FnMut(&str, Value<'_>)) {
     let Call::Http1(call) = &exchange.call;
-    let (kind, shown) = (kind(exchange), &mut Shown { to: show, scratch: String::new() });
+    let (kind, shown) = (kind(exchange), &mut Shown { to: show, scratch: String::with_capacity(SCRATCH) });
     match &call.rpc {
         Some(rpc) => rpc::describe(call, rpc, exchange, kind, wording, shown),
         None => http::describe(call, exchange, kind, wording, shown),
+    }
+}
+
+/// The attribute that an exchange's route is told as.
+pub(super) const fn route_key(exchange: &Exchange) -> &'static str {
+    match exchange.opening.role {
+        Role::Server => key::HTTP_ROUTE,
+        Role::Client => key::URL_TEMPLATE,
     }
 }
 

@@ -46,12 +46,10 @@ impl Attributes {
         }
         let kind = build::kind(exchange);
         let mut labels = http::labels(call, exchange, kind);
+        labels.route = self.route.as_deref().unwrap_or_default();
         for Attribute { key, value } in &self.more {
-            let AttributeValue::Str(value) = value else { continue };
-            match &**key {
-                key::ERROR_TYPE => labels.error = value,
-                key::HTTP_ROUTE | key::URL_TEMPLATE => labels.route = value,
-                _ => {}
+            if let (key::ERROR_TYPE, AttributeValue::Str(value)) = (&**key, value) {
+                labels.error = value;
             }
         }
         Some(labels)
@@ -116,8 +114,9 @@ mod tests {
 
     #[test]
     fn a_server_is_told_by_scheme_and_route_and_never_by_what_clients_call_it() {
-        let more = vec![more(key::HTTP_ROUTE, "/cart/{id}"), more(key::ERROR_TYPE, "503")];
-        let made = attributes(Role::Server, call("GET", "/cart/7?x=1", Some("evil.example")), more);
+        let more = vec![more(key::ERROR_TYPE, "503")];
+        let mut made = attributes(Role::Server, call("GET", "/cart/7?x=1", Some("evil.example")), more);
+        made.route = Some("/cart/{id}".into());
         let expected = CallLabels {
             kind: SpanKind::Server,
             method: "GET",

@@ -26,7 +26,7 @@ pub use correlate::{Correlator, CorrelatorConfig, Finished};
 pub use labels::CallLabels;
 pub use model::{
     Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
-    SpanStatus, TraceId, Value,
+    SpanName, SpanStatus, TraceId, Value,
 };
 pub use redact::{QueryRules, QueryValues};
 pub use route::{Route, RoutePattern, RouteRules, Routes};

@@ -1,6 +1,7 @@
 //! The span as it is exported, independent of any wire format. OpenTelemetry specification, trace API and SDK.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use super::sample::SAMPLED;
@@ -132,6 +133,8 @@ pub struct Attributes {
     pub(super) exchange: Option<Box<Exchange>>,
     /// How that is said; `None` as if nothing were configured.
     pub(super) wording: Option<Arc<Wording>>,
+    /// `http.route` of a server's span, `url.template` of a client's.
+    pub(super) route: Option<Arc<str>>,
     /// Those that no exchange tells, behind the others.
     pub more: Vec<Attribute>,
 }
@@ -149,6 +152,9 @@ impl Attributes {
                 }
             };
             build::describe(exchange, wording, &mut show);
+            if let Some(route) = &self.route {
+                show(build::route_key(exchange), Value::Str(route));
+            }
         }
         for Attribute { key, value } in &self.more {
             show(key, value.borrowed());
@@ -226,6 +232,53 @@ impl PartialEq for Attributes {
     }
 }
 
+/// The name of a span. Nearly all are a method and a route that all spans of that route share: put together for each span they
+/// would be a text of its own for each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SpanName {
+    /// As it stands.
+    Plain(Cow<'static, str>),
+    /// A method, a space and a route.
+    Routed {
+        /// Method.
+        method: &'static str,
+        /// Route.
+        route: Arc<str>,
+    },
+}
+
+impl SpanName {
+    /// What it is put together from, without anything between.
+    #[must_use]
+    pub fn parts(&self) -> [&str; 3] {
+        match self {
+            Self::Plain(text) => [text, "", ""],
+            Self::Routed { method, route } => [method, " ", route],
+        }
+    }
+
+    /// Bytes that it alone holds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Plain(text) => text.len(),
+            Self::Routed { .. } => 0,
+        }
+    }
+}
+
+impl fmt::Display for SpanName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts().into_iter().try_for_each(|part| f.write_str(part))
+    }
+}
+
+impl<T: Into<Cow<'static, str>>> From<T> for SpanName {
+    fn from(text: T) -> Self {
+        Self::Plain(text.into())
+    }
+}
+
 /// A finished span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
@@ -236,7 +289,7 @@ pub struct Span {
     /// Kind.
     pub kind: SpanKind,
     /// Name, of low cardinality.
-    pub name: Cow<'static, str>,
+    pub name: SpanName,
     /// Start, nanoseconds since the Unix epoch.
     pub start: u64,
     /// End, nanoseconds since the Unix epoch, not before `start`.

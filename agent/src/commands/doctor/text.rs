@@ -21,11 +21,9 @@ impl Findings {
             &format!("{}, read at {}", size(limits.ring_bytes), size(limits.wake_bytes)),
         );
         page.row(Mark::None, "message head", &size(limits.head_bytes));
-        page.row(
-            Mark::None,
-            "connections",
-            &format!("{} with `syscalls`, any number with `lengths`", limits.connections),
-        );
+        let besides =
+            if self.kernel.uses_perf_events { "" } else { " with `syscalls`, any number with `lengths`" };
+        page.row(Mark::None, "connections", &format!("{}{besides}", limits.connections));
         page.row(Mark::None, "process ids", &limits.processes.to_string());
         page.text
     }

@@ -1,11 +1,12 @@
 //! One span as the console shows it, made when it arrives and written when its trace is.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::super::text::{digits, hex};
 use super::style::{Colour, Style, duration, left, pad, visible};
 use crate::enrich::Resource;
-use crate::span::{Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
+use crate::span::{Span, SpanId, SpanKind, SpanName, SpanStatus, TraceId, Value};
 
 /// What the console keeps of a span until it is written: a few hundred bytes, whatever the span holds.
 #[derive(Debug)]
@@ -48,9 +49,12 @@ impl Row {
         let shown = Shown::of(span);
         let mut text = String::with_capacity(64);
         // A line is of one request: its path rather than the route that the name holds.
-        let routed = span.name.split_once(' ').filter(|(_, rest)| rest.starts_with('/'));
-        let said = routed.filter(|_| !shown.path.is_empty()).map_or(&*span.name, |(method, _)| method);
-        visible(&mut text, said, NAME_MAX);
+        let said = match &span.name {
+            SpanName::Routed { method, .. } if !shown.path.is_empty() => Cow::Borrowed(*method),
+            SpanName::Plain(name) => Cow::Borrowed(&**name),
+            name => Cow::Owned(name.to_string()),
+        };
+        visible(&mut text, &said, NAME_MAX);
         let name = text.len();
         if !said.contains('/') {
             visible(&mut text, &shown.path, NAME_MAX);

@@ -93,6 +93,15 @@ impl Builder {
 /// Structures and members as the kernel programs want them, at offsets that count up, without those that `omit` names
 /// (`struct.member`, a structure, or `btf_trace_NAME`).
 pub(super) fn kernel(omit: &[&str]) -> Vec<u8> {
+    with(omit, &[])
+}
+
+/// That of a kernel which preempts the programs of tracepoints.
+pub(super) fn kernel_that_preempts() -> Vec<u8> {
+    with(&[], &["class_srcu_fast_notrace_t"])
+}
+
+fn with(omit: &[&str], typedefs: &[&str]) -> Vec<u8> {
     let mut btf = Builder::new();
     let widths = [1, 2, 4, 8].map(|bytes| (bytes, btf.int("int", bytes)));
     let address = {
@@ -118,6 +127,9 @@ pub(super) fn kernel(omit: &[&str]) -> Vec<u8> {
         if !omit.contains(&tracepoint.name()) {
             btf.typedef(tracepoint.type_name(), 0);
         }
+    }
+    for name in typedefs {
+        btf.typedef(name, 0);
     }
     btf.finish()
 }

@@ -64,6 +64,22 @@ impl Laid {
         self.with("sys/kernel/btf/vmlinux", builder::kernel(omit))
     }
 
+    /// A 7.3, which skips the programs of tracepoints, with the records of perf events.
+    pub(crate) fn that_preempts() -> Self {
+        let member =
+            |name, at, bytes| format!("\tfield:int {name};\toffset:{at};\tsize:{bytes};\tsigned:1;\n");
+        let length = member("sk", 8, 8) + &member("ret", 20, 4) + &member("flags", 24, 4);
+        let state = member("skaddr", 8, 8) + &member("oldstate", 16, 4) + &member("newstate", 20, 4);
+        let exit = member("id", 8, 8) + &member("ret", 16, 8);
+        Self::new()
+            .with("proc/sys/kernel/osrelease", "7.3.4+deb13-amd64\n")
+            .with("sys/kernel/btf/vmlinux", builder::kernel_that_preempts())
+            .with("sys/kernel/tracing/events/sock/sock_send_length/format", &length)
+            .with("sys/kernel/tracing/events/sock/sock_recv_length/format", &length)
+            .with("sys/kernel/tracing/events/sock/inet_sock_set_state/format", state)
+            .with("sys/kernel/tracing/events/raw_syscalls/sys_exit/format", exit)
+    }
+
     pub(crate) fn features(&self) -> Features {
         Features::read(&Roots { proc: self.root.join("proc"), sys: self.root.join("sys") })
     }
@@ -230,7 +246,42 @@ fn settings_are_read_as_the_kernel_writes_them() {
     assert_eq!(Laid::new().with("proc/sys/kernel/pid_max", "32768\n").features().pid_max, 32768);
     assert!(Laid::new().with("proc/sys/kernel/osrelease", "5.10.0\n").features().counts_locked_memory());
     assert!(!Laid::new().with("proc/sys/kernel/osrelease", "5.11.0\n").features().counts_locked_memory());
-    let aside =
-        |release| Laid::new().with("proc/sys/kernel/osrelease", release).features().puts_programs_aside();
-    assert_eq!(["6.18.5\n", "7.0.0\n", "7.3.4+deb13-amd64\n"].map(aside), [false, true, true]);
+}
+
+/// Where a kernel skips the programs of tracepoints, those of perf events are used, or it is said why not.
+#[test]
+fn perf_events_are_used_where_they_are_needed_and_possible() {
+    let said = |laid: &Laid| {
+        let features = laid.features();
+        let concern = features.concerns().into_iter().find(|concern| concern.contains("perf events"));
+        (
+            features.puts_programs_aside(),
+            features.wants_perf_events(),
+            concern.map(|text| laid.relative(&text)),
+        )
+    };
+    assert_eq!(said(&Laid::new()), (false, false, None));
+    assert_eq!(said(&Laid::that_preempts()), (true, true, None));
+
+    let because = |why: &str| {
+        let unseen = "calls may go unseen: this kernel skips a tracepoint's programs while another task is put aside inside them";
+        (true, false, Some(format!("{unseen}, and those of perf events are not possible: {why}")))
+    };
+    let format = "sys/kernel/tracing/events/raw_syscalls/sys_exit/format";
+    let why = format!("/{format}: No such file or directory (os error 2)");
+    assert_eq!(said(&Laid::that_preempts().without(format)), because(&why));
+    let elsewhere = Laid::that_preempts().with(format, "\tfield:long id;\toffset:16;\tsize:8;\tsigned:1;\n");
+    assert_eq!(said(&elsewhere), because("the record of sys_exit has its id elsewhere"));
+    let locked =
+        Laid::that_preempts().with("sys/kernel/security/lockdown", "none integrity [confidentiality]\n");
+    assert_eq!(
+        said(&locked),
+        because("kernel lockdown is `confidentiality`: programs may not read kernel memory")
+    );
+    // An older place of tracefs.
+    let debugfs = Laid::that_preempts();
+    fs::create_dir_all(debugfs.root.join("sys/kernel/debug")).unwrap();
+    fs::rename(debugfs.root.join("sys/kernel/tracing"), debugfs.root.join("sys/kernel/debug/tracing"))
+        .unwrap();
+    assert_eq!(said(&debugfs), (true, true, None));
 }

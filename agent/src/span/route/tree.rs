@@ -149,48 +149,29 @@ impl Tree {
 
     /// The route of a path.
     pub(super) fn find(&mut self, path: &str, bounds: Bounds) -> Found {
-        let mut place = &mut self.root;
+        // Nearly all are known and have not changed: their text need not be put together to be compared.
+        let place = match self.root.reached(path, |_| {}) {
+            Ok(place) => place,
+            Err(why) => return why,
+        };
+        if let Some((version, known)) = &place.route
+            && *version == self.version
+        {
+            return Found::Route(Arc::clone(known));
+        }
         let mut route = String::new();
-        for (index, segment) in segments(path).enumerate() {
-            if index >= DEPTH {
-                return Found::Nothing;
-            }
-            let word = match segment::look(segment, index == 0) {
-                Looks::Word => {
-                    let known = place.words.iter().position(|word| *word.text == *segment);
-                    if known.is_none() && !place.collapsed {
-                        return Found::Nothing;
-                    }
-                    known
-                }
-                Looks::Value(_) => None,
-            };
-            route.push('/');
-            let Place { words, parameter, .. } = place;
-            match word.and_then(|at| words.get_mut(at)) {
-                Some(word) if !word.named => return Found::Nothing,
-                Some(word) => {
-                    route.push_str(&word.text);
-                    place = &mut word.place;
-                }
-                None => {
-                    let Some(parameter) = parameter else { return Found::Nothing };
-                    route.push_str(parameter.kind.placeholder());
-                    place = &mut parameter.place;
-                }
-            }
-        }
-        if !place.ends {
-            return Found::Nothing;
-        }
+        let place = match self.root.reached(path, |piece| route.push_str(piece)) {
+            Ok(place) => place,
+            Err(why) => return why,
+        };
         if route.is_empty() {
             route.push('/');
         }
-        match &place.route {
-            Some((version, known)) if *version == self.version || **known == *route => {
-                return Found::Route(Arc::clone(known));
-            }
-            _ => {}
+        if let Some((version, known)) = &mut place.route
+            && **known == *route
+        {
+            *version = self.version;
+            return Found::Route(Arc::clone(known));
         }
         // What takes the place of another route has been counted, but both stand in the backend now.
         if self.routes >= bounds.routes {
@@ -204,6 +185,41 @@ impl Tree {
 }
 
 impl Place {
+    /// The place that a path leads to, where one that was answered ended there. Shows the pieces of its route on the way.
+    fn reached(&mut self, path: &str, mut show: impl FnMut(&str)) -> Result<&mut Self, Found> {
+        let mut place = self;
+        for (index, segment) in segments(path).enumerate() {
+            if index >= DEPTH {
+                return Err(Found::Nothing);
+            }
+            let word = match segment::look(segment, index == 0) {
+                Looks::Word => {
+                    let known = place.words.iter().position(|word| *word.text == *segment);
+                    if known.is_none() && !place.collapsed {
+                        return Err(Found::Nothing);
+                    }
+                    known
+                }
+                Looks::Value(_) => None,
+            };
+            show("/");
+            let Place { words, parameter, .. } = place;
+            match word.and_then(|at| words.get_mut(at)) {
+                Some(word) if !word.named => return Err(Found::Nothing),
+                Some(word) => {
+                    show(&word.text);
+                    place = &mut word.place;
+                }
+                None => {
+                    let Some(parameter) = parameter else { return Err(Found::Nothing) };
+                    show(parameter.kind.placeholder());
+                    place = &mut parameter.place;
+                }
+            }
+        }
+        if place.ends { Ok(place) } else { Err(Found::Nothing) }
+    }
+
     /// Goes on by a word: to its own place, or to that of the parameter.
     fn enter(&mut self, segment: &str, known: Option<usize>, limit: usize) -> &mut Self {
         let Self { words, parameter, visits, collapsed, .. } = self;
