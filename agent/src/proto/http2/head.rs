@@ -111,8 +111,8 @@ impl Head {
             b"status" => {
                 self.of = Some(Of::Response);
                 let digits = value.len() == 3 && value.iter().all(u8::is_ascii_digit);
-                let code = value.iter().fold(0, |code, digit| code * 10 + u16::from(digit & 0xf));
-                self.call.status = digits.then_some(code);
+                let code = || value.iter().fold(0, |code, digit| code * 10 + u16::from(digit & 0xf));
+                self.call.status = digits.then(code);
                 return;
             }
             b"method" => self.call.method = method(value),

@@ -85,6 +85,20 @@ fn interim_responses_and_trailers() {
 }
 
 #[test]
+fn statuses_that_are_none() {
+    let told = told(|wire| {
+        wire.open();
+        for (stream, status) in [(1, ""), (3, "20"), (5, "2000000000000000000"), (7, "abc")] {
+            let request = wire.request(stream, END_STREAM, "GET", "/");
+            wire.send(CLIENT, &request);
+            let answer = wire.headers(SERVER, stream, END_STREAM, &[(":status", status)]);
+            wire.send(SERVER, &answer);
+        }
+    });
+    assert_eq!(told, "GET / - | 0 | 0\n".repeat(4));
+}
+
+#[test]
 fn calls_of_grpc() {
     let told = told(|wire| {
         wire.open();
