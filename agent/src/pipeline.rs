@@ -64,7 +64,9 @@ impl Pipeline {
         counters: Arc<Counters>,
     ) -> Self {
         let config = CorrelatorConfig { seed, ..CorrelatorConfig::default() };
-        Self::with(processes, ports, clock, (Limits::default(), config, None), counters)
+        // The kernel side does not copy frames' headers yet.
+        let limits = Limits { frames: false, ..Limits::default() };
+        Self::with(processes, ports, clock, (limits, config, None), counters)
     }
 
     /// An empty one for the records of a capture, which are in order and stamped by the calendar.

@@ -33,3 +33,18 @@ pub struct Segment<'a> {
     /// A read returned 0: the other end will send no more.
     pub end: bool,
 }
+
+impl Segment<'_> {
+    /// What of it stands from a position on; all where it begins behind that.
+    #[must_use]
+    pub fn from(&self, position: u64) -> Self {
+        let passed = position.saturating_sub(self.position).min(self.length);
+        let bytes = usize::try_from(passed).ok().and_then(|passed| self.bytes.get(passed..));
+        Self {
+            position: self.position + passed,
+            length: self.length - passed,
+            bytes: bytes.unwrap_or_default(),
+            ..*self
+        }
+    }
+}

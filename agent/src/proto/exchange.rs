@@ -88,7 +88,9 @@ impl Exchange {
     pub fn weight(&self) -> usize {
         let Call::Http1(call) = &self.call;
         let shared = [&call.host, &call.user_agent].into_iter().flatten().map(|text| text.len());
-        let owned = [&call.forwarded_for, &call.forwarded_proto].into_iter().flatten().map(|text| text.len());
+        let message = call.rpc.as_deref().and_then(|rpc| rpc.message.as_ref());
+        let owned = [&call.forwarded_for, &call.forwarded_proto, &call.scheme].into_iter().flatten();
+        let owned = owned.chain(message).map(|text| text.len());
         let texts = shared.chain(owned).sum::<usize>();
         let captured =
             call.headers.iter().map(|header| size_of_val(header) + header.value.len()).sum::<usize>();
@@ -117,6 +119,8 @@ pub enum Failure {
     Closed,
     /// Either side gave up waiting.
     Timeout,
+    /// Either side of HTTP/2 gave the stream up, or its connection: an error code of RFC 9113, section 7.
+    Stream(u32),
 }
 
 /// What was not seen. In order of weight: the first that applies is said.

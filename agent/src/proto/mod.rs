@@ -5,7 +5,9 @@
 
 pub mod capture;
 mod exchange;
+pub mod grpc;
 pub mod http1;
+pub mod http2;
 mod parser;
 pub mod propagation;
 

@@ -2,6 +2,7 @@
 
 use crate::conn::{Direction, Identity, Nanos, Segment};
 use crate::proto::http1::Http1;
+use crate::proto::http2::Http2;
 use crate::proto::{Capture, Event, ExchangeId};
 use crate::telemetry::{Counters, Lost};
 
@@ -10,6 +11,8 @@ use crate::telemetry::{Counters, Lost};
 pub enum Parser {
     /// HTTP/1, or not known yet: what does not become HTTP/1 is given up after a bounded look.
     Http1(Box<Http1>),
+    /// HTTP/2.
+    Http2(Box<Http2>),
     /// No protocol that Sonde reads, or one that took over from HTTP/1 and is not read yet.
     Ignored,
 }
@@ -26,6 +29,8 @@ pub struct Context<'a> {
     pub events: &'a mut Vec<Event>,
     /// Bytes of a head that are kept while it comes in pieces.
     pub head_bytes: usize,
+    /// Frames of HTTP/2 are captured well enough to be read.
+    pub frames: bool,
     /// What is kept of a head beside what every span needs.
     pub capture: &'a Capture,
     /// Time of what is being told.
@@ -86,7 +91,7 @@ pub(super) enum Verdict {
 /// Protocols that HTTP/1 hands a connection on to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Successor {
-    /// The HTTP/2 preface was seen (RFC 9113, section 3.4).
+    /// The HTTP/2 preface was seen (RFC 9113, section 3.4), or a 101 response agreed on it.
     Http2,
     /// A tunnel, after a 2xx answer to CONNECT (RFC 9110, section 9.3.6).
     Tunnel,
@@ -112,24 +117,38 @@ impl Parser {
         #[cfg(test)]
         assert!(segment.bytes != Self::PANIC, "asked for by a test");
         let verdict = match self {
-            Self::Http1(http1) => http1.segment(segment, direction, context),
+            Self::Http1(http1) => match http1.joined_among_frames(segment).filter(|_| context.frames) {
+                Some(onset) => {
+                    let mut http2 = Box::new(Http2::joined(onset));
+                    let verdict = http2.segment(segment, direction, context);
+                    *self = Self::Http2(http2);
+                    verdict
+                }
+                None => http1.segment(segment, direction, context),
+            },
+            Self::Http2(http2) => http2.segment(segment, direction, context),
             Self::Ignored => Verdict::Stay,
         };
-        context.now = now;
-        match verdict {
-            Verdict::Stay => {}
-            // The place where the next protocol's parser takes the connection.
-            Verdict::HandOver(Successor::Http2 | Successor::Tunnel | Successor::Upgrade)
-            | Verdict::Foreign => {
-                *self = Self::Ignored;
+        match (verdict, &mut *self) {
+            (Verdict::Stay, _) => {}
+            (Verdict::HandOver(Successor::Http2), Self::Http1(http1)) if context.frames => {
+                let handed = http1.hand_over(direction);
+                let rest = segment.from(handed.resume);
+                let mut http2 = Box::new(Http2::after_http1(handed, direction));
+                http2.segment(&rest, direction, context);
+                *self = Self::Http2(http2);
             }
+            // The place where the next protocol's parser takes the connection.
+            (Verdict::HandOver(_) | Verdict::Foreign, _) => *self = Self::Ignored,
         }
+        context.now = now;
     }
 
     /// One direction carries no more bytes.
     pub fn stream_ended(&mut self, direction: Direction, context: &mut Context<'_>) {
         match self {
             Self::Http1(http1) => http1.stream_ended(direction, context),
+            Self::Http2(http2) => http2.stream_ended(direction, context),
             Self::Ignored => {}
         }
     }
@@ -138,6 +157,7 @@ impl Parser {
     pub fn closed(&mut self, ending: Ending, context: &mut Context<'_>) {
         match std::mem::replace(self, Self::Ignored) {
             Self::Http1(mut http1) => http1.closed(ending, context),
+            Self::Http2(mut http2) => http2.closed(ending, context),
             Self::Ignored => {}
         }
     }
@@ -153,6 +173,7 @@ impl Parser {
     pub fn is_idle(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.is_idle(),
+            Self::Http2(http2) => http2.is_idle(),
             Self::Ignored => true,
         }
     }
@@ -162,6 +183,7 @@ impl Parser {
     pub fn awaits_close(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.awaits_close(),
+            Self::Http2(http2) => http2.awaits_close(),
             Self::Ignored => false,
         }
     }
@@ -171,6 +193,7 @@ impl Parser {
     pub fn buffered(&self) -> usize {
         match self {
             Self::Http1(http1) => http1.buffered(),
+            Self::Http2(http2) => http2.buffered(),
             Self::Ignored => 0,
         }
     }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::correlate::Finished;
+use super::http::rpc;
 use super::{
     Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanName,
     SpanStatus, Value, Wording, http,
 };
 use crate::conn::Role;
+use crate::proto::http2::error_name;
 use crate::proto::{Call, Exchange, Failure, Quality};
 
 #[cfg(test)]
@@ -36,13 +38,17 @@ pub fn build(
     let Finished { exchange, context, parent, confidence, start, end, tgid: _ } = finished;
     let kind = kind(&exchange);
     let Call::Http1(call) = &exchange.call;
-    let (method, status_error) = (http::name(call), http::error(call, kind));
-    let name = match &route {
-        Some(route) => SpanName::Routed { method, route: Arc::clone(route) },
-        None => SpanName::Plain(Cow::Borrowed(method)),
+    let name = match (&call.rpc, &route) {
+        (Some(rpc), _) => SpanName::Plain(rpc::name(call, rpc)),
+        (None, Some(route)) => SpanName::Routed { method: http::name(call), route: Arc::clone(route) },
+        (None, None) => SpanName::Plain(Cow::Borrowed(http::name(call))),
     };
-    let error = exchange.failure.map(|failure| Cow::Borrowed(error_type(failure))).or(status_error);
-    let status = if error.is_some() { SpanStatus::Error(Cow::Borrowed("")) } else { SpanStatus::Unset };
+    let broken = |failure| Cow::Borrowed(error_type(failure));
+    let (error, message) = match &call.rpc {
+        Some(rpc) => rpc::error(rpc, kind, exchange.failure.map(|failure| (failure, broken(failure)))),
+        None => (exchange.failure.map(broken).or_else(|| http::error(call, kind)), Cow::Borrowed("")),
+    };
+    let status = if error.is_some() { SpanStatus::Error(message) } else { SpanStatus::Unset };
     let mut attributes = Attributes { wording: Some(Arc::clone(wording)), route, ..Attributes::default() };
     let mut add = |key, value: Option<Cow<'static, str>>| {
         if let Some(value) = value {
@@ -60,7 +66,8 @@ pub fn build(
 /// The route of a request, learned from it too, or the template of a call.
 pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
     let Call::Http1(call) = &exchange.call;
-    let Some(path) = http::path(call) else { return Route::Unknown };
+    // The method of a remote procedure call is its route.
+    let Some(path) = http::path(call).filter(|_| call.rpc.is_none()) else { return Route::Unknown };
     match exchange.opening.role {
         Role::Server => routes.served(service, path, call.status),
         Role::Client if routes.has_templates() => {
@@ -74,13 +81,11 @@ pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
 /// Shows the attributes that an exchange tells.
 pub(super) fn describe(exchange: &Exchange, wording: &Wording, show: &mut dyn FnMut(&str, Value<'_>)) {
     let Call::Http1(call) = &exchange.call;
-    http::describe(
-        call,
-        exchange,
-        kind(exchange),
-        wording,
-        &mut Shown { to: show, scratch: String::with_capacity(SCRATCH) },
-    );
+    let (kind, shown) = (kind(exchange), &mut Shown { to: show, scratch: String::with_capacity(SCRATCH) });
+    match &call.rpc {
+        Some(rpc) => rpc::describe(call, rpc, exchange, kind, wording, shown),
+        None => http::describe(call, exchange, kind, wording, shown),
+    }
 }
 
 /// The attribute that an exchange's route is told as.
@@ -103,6 +108,7 @@ const fn error_type(failure: Failure) -> &'static str {
         Failure::ConnectionReset => "connection_reset",
         Failure::Closed => "closed",
         Failure::Timeout => "timeout",
+        Failure::Stream(code) => error_name(code),
     }
 }
 

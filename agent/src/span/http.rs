@@ -1,6 +1,7 @@
 //! What HTTP spans say: OpenTelemetry semantic conventions, HTTP spans and general network attributes.
 
 mod older;
+pub(super) mod rpc;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -65,7 +66,10 @@ pub(super) fn describe(
         SpanKind::Server => serve(call, &addressed, opening, wording, shown),
         SpanKind::Client => {
             let host = addressed.host_or(&opening.ends.peer);
-            shown.composed(key::URL_FULL, |url| addressed.write_url(host.as_deref(), wording, url));
+            // Of a request whose path nobody saw, the rest would pass for one of the root.
+            if !call.target.is_empty() {
+                shown.composed(key::URL_FULL, |url| addressed.write_url(host.as_deref(), wording, url));
+            }
             shown.text_if(key::SERVER_ADDRESS, host.as_ref().map(|host| &*host.name));
             shown.number_if(key::SERVER_PORT, addressed.port_called(host.as_deref(), &opening.ends.peer));
         }
@@ -83,7 +87,12 @@ pub(super) fn describe(
 }
 
 /// `http.request.header.<name>` and those of the response: a list each, as there may be several lines of a name.
-fn headers(captured: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>) {
+fn headers(headers: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>) {
+    captured(headers, ["http.request.header.", "http.response.header."], wording, shown);
+}
+
+fn captured(captured: &[CapturedHeader], names: [&str; 2], wording: &Wording, shown: &mut Shown<'_>) {
+    let [request, response] = names;
     for (at, header) in captured.iter().enumerate() {
         let same =
             |other: &&CapturedHeader| other.name == header.name && other.of_response == header.of_response;
@@ -94,8 +103,8 @@ fn headers(captured: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>
             .iter()
             .filter(same)
             .map(|line| Cow::Owned(wording.query.header(&line.value).into_owned()));
-        let message = if header.of_response { "response" } else { "request" };
-        shown.list(&format!("http.{message}.header.{}", header.name), &values.collect::<Vec<_>>());
+        let message = if header.of_response { response } else { request };
+        shown.list(&[message, &header.name].concat(), &values.collect::<Vec<_>>());
     }
 }
 
@@ -128,7 +137,11 @@ pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanK
 }
 
 fn version(call: &HttpCall) -> &'static str {
-    if call.version == 0 { "1.0" } else { "1.1" }
+    match call.version {
+        0 => "1.0",
+        1 => "1.1",
+        _ => "2",
+    }
 }
 
 fn serve(
@@ -140,7 +153,7 @@ fn serve(
 ) {
     let Addressed { target, scheme, .. } = addressed;
     let Ends { local, peer, .. } = &*opening.ends;
-    if !call.method.is_empty() {
+    if !call.method.is_empty() && (call.version < 2 || !target.path.is_empty()) {
         if target.path.contains(';') {
             shown.composed(key::URL_PATH, |text| {
                 write_path(target.path, text);
@@ -162,6 +175,10 @@ fn serve(
     shown.text(key::URL_SCHEME, scheme);
     shown.text_if(key::SERVER_ADDRESS, named.map(|host| &*host.name));
     shown.number_if(key::SERVER_PORT, port);
+    client(call, peer, shown);
+}
+
+fn client(call: &HttpCall, peer: &Address, shown: &mut Shown<'_>) {
     if let Some(client) = call.forwarded_for.as_deref().and_then(forwarded) {
         shown.text(key::CLIENT_ADDRESS, &client);
     } else {
@@ -246,7 +263,8 @@ impl<'a> Addressed<'a> {
     fn parse(call: &'a HttpCall, kind: SpanKind) -> Self {
         let target = Target::parse(&call.method, &call.target);
         let forwarded = call.forwarded_proto.as_deref().filter(|_| kind == SpanKind::Server);
-        let scheme = forwarded.or(target.scheme).filter(|scheme| !scheme.is_empty());
+        let scheme =
+            forwarded.or(target.scheme).or(call.scheme.as_deref()).filter(|scheme| !scheme.is_empty());
         let host =
             target.authority.or(call.host.as_deref()).map(Host::parse).filter(|host| !host.name.is_empty());
         Self { scheme: lower(scheme.unwrap_or("http")), host, target }

@@ -41,6 +41,9 @@ impl Attributes {
     pub fn call_labels(&self) -> Option<CallLabels<'_>> {
         let exchange: &Exchange = self.exchange.as_ref()?;
         let Call::Http1(call) = &exchange.call;
+        if call.rpc.is_some() {
+            return None;
+        }
         let kind = build::kind(exchange);
         let mut labels = http::labels(call, exchange, kind);
         labels.route = self.route.as_deref().unwrap_or_default();

@@ -151,6 +151,7 @@ pub(super) fn replay_within(segments: &[Segment], limits: Limits) -> Outcome {
                     Failure::ConnectionReset => "reset",
                     Failure::Closed => "closed",
                     Failure::Timeout => "timeout",
+                    Failure::Stream(_) => "stream",
                 }),
                 times: (exchange.request.first.time, last.time),
                 port: local.port(),

@@ -7,6 +7,7 @@ use super::HttpCall;
 use super::wire::{Field, Fields};
 use crate::proto::TraceHeaders;
 use crate::proto::capture::{self, Capture, CapturedHeader, HeaderNames};
+use crate::proto::grpc;
 
 /// How long a body is, as its head says it. RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ const KEPT_VALUE: usize = 256;
 
 /// Values that the requests of one connection repeat, as the last of them had them.
 #[derive(Debug, Default)]
-pub(super) struct Repeated {
+pub(in crate::proto) struct Repeated {
     host: Option<Arc<str>>,
     user_agent: Option<Arc<str>>,
 }
@@ -51,31 +52,10 @@ pub(super) fn request(
     repeated: &mut Repeated,
 ) -> Framing {
     let mut lengths = Lengths::default();
-    let mut forwarded = false;
+    let mut meaning = Meaning::default();
     for field in Fields(lines) {
-        if lengths.field(&field) {
-            continue;
-        }
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
-        // The length first: it tells nearly all names apart in one step.
-        match field.name.len() {
-            4 if is("host") => keep_first(&mut call.host, &mut repeated.host, &field),
-            7 if is("baggage") => trace.get_or_insert_default().baggage.push(owned(&field)),
-            9 if is("forwarded") => {
-                if !forwarded {
-                    forwarded = read_forwarded(&unfolded(&field), call);
-                }
-            }
-            10 if is("user-agent") => keep_first(&mut call.user_agent, &mut repeated.user_agent, &field),
-            10 if is("tracestate") => trace.get_or_insert_default().tracestate.push(owned(&field)),
-            11 if is("traceparent") => trace.get_or_insert_default().traceparent.push(owned(&field)),
-            15 if is("x-forwarded-for") && call.forwarded_for.is_none() => {
-                call.forwarded_for = first_element(&field).and_then(node);
-            }
-            17 if is("x-forwarded-proto") && call.forwarded_proto.is_none() => {
-                call.forwarded_proto = first_element(&field).map(text);
-            }
-            _ => {}
+        if !lengths.field(&field) {
+            meaning.request(&field, call, trace, repeated);
         }
     }
     match lengths {
@@ -85,6 +65,49 @@ pub(super) fn request(
         }
         Lengths { content_length: Some(Ok(length)), .. } => Framing::Length(length),
         Lengths { content_length: None, coding: None } => Framing::Length(0),
+    }
+}
+
+/// Reads the fields of requests that no framing depends on: what they mean is the same in all versions of HTTP.
+#[derive(Debug, Default)]
+pub(in crate::proto) struct Meaning {
+    /// A `Forwarded` field was read, which outranks others.
+    forwarded: bool,
+}
+
+impl Meaning {
+    /// Reads the next field.
+    pub(in crate::proto) fn request(
+        &mut self,
+        field: &Field<'_>,
+        call: &mut HttpCall,
+        trace: &mut Option<Box<TraceHeaders>>,
+        repeated: &mut Repeated,
+    ) {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
+        // The length first: it tells nearly all names apart in one step.
+        match field.name.len() {
+            4 if is("host") => keep_first(&mut call.host, &mut repeated.host, field),
+            7 if is("baggage") => trace.get_or_insert_default().baggage.push(owned(field)),
+            9 if is("forwarded") => {
+                if !self.forwarded {
+                    self.forwarded = read_forwarded(&unfolded(field), call);
+                }
+            }
+            10 if is("user-agent") => keep_first(&mut call.user_agent, &mut repeated.user_agent, field),
+            10 if is("tracestate") => trace.get_or_insert_default().tracestate.push(owned(field)),
+            11 if is("traceparent") => trace.get_or_insert_default().traceparent.push(owned(field)),
+            12 if is("content-type") && grpc::is_grpc(field.value) == Some(true) => {
+                call.rpc.get_or_insert_default().web = true;
+            }
+            15 if is("x-forwarded-for") && call.forwarded_for.is_none() => {
+                call.forwarded_for = first_element(field).and_then(node);
+            }
+            17 if is("x-forwarded-proto") && call.forwarded_proto.is_none() => {
+                call.forwarded_proto = first_element(field).map(text);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -124,6 +147,20 @@ pub(super) fn asked_of_request(
 
 /// The same of a response.
 pub(super) fn asked_of_response(lines: &[u8], capture: &Capture, call: &mut HttpCall) {
+    if let Some(rpc) = &mut call.rpc {
+        // The status of a call that has no messages stands here; else it is in the body.
+        for field in Fields(lines) {
+            match field.name.len() {
+                11 if field.name.eq_ignore_ascii_case(b"grpc-status") => {
+                    rpc.status = grpc::status(field.value);
+                }
+                12 if field.name.eq_ignore_ascii_case(b"grpc-message") => {
+                    rpc.message = Some(grpc::message(field.value));
+                }
+                _ => {}
+            }
+        }
+    }
     if !capture.response.is_empty() {
         captured(lines, &capture.response, true, call);
     }
@@ -131,14 +168,24 @@ pub(super) fn asked_of_response(lines: &[u8], capture: &Capture, call: &mut Http
 
 fn captured(lines: &[u8], names: &HeaderNames, of_response: bool, call: &mut HttpCall) {
     for field in Fields(lines) {
-        let Some(name) = names.find(field.name) else { continue };
-        if call.headers.len() >= capture::HEADERS {
-            return;
-        }
-        let value = unfolded(&field);
-        let value = text(value.get(..capture::VALUE_BYTES).unwrap_or(&value));
-        call.headers.push(CapturedHeader { name: Arc::clone(name), value, of_response });
+        capture_field(&field, names, of_response, call);
     }
+}
+
+/// Keeps a field that was asked for.
+pub(in crate::proto) fn capture_field(
+    field: &Field<'_>,
+    names: &HeaderNames,
+    of_response: bool,
+    call: &mut HttpCall,
+) {
+    let Some(name) = names.find(field.name) else { return };
+    if call.headers.len() >= capture::HEADERS {
+        return;
+    }
+    let value = unfolded(field);
+    let value = text(value.get(..capture::VALUE_BYTES).unwrap_or(&value));
+    call.headers.push(CapturedHeader { name: Arc::clone(name), value, of_response });
 }
 
 impl Lengths {
@@ -251,8 +298,14 @@ fn unfolded<'a>(field: &Field<'a>) -> Cow<'a, [u8]> {
     Cow::Owned(lines.join(&b' '))
 }
 
+/// Whether a 101 response agrees on HTTP/2 (RFC 7540, section 3.2).
+pub(super) fn agrees_on_http2(lines: &[u8]) -> bool {
+    Fields(lines)
+        .any(|field| field.name.eq_ignore_ascii_case(b"upgrade") && field.value.eq_ignore_ascii_case(b"h2c"))
+}
+
 /// Text as received, invalid UTF-8 replaced.
-pub(super) fn text(bytes: &[u8]) -> Box<str> {
+pub(in crate::proto) fn text(bytes: &[u8]) -> Box<str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
         Err(_) => String::from_utf8_lossy(bytes).into(),

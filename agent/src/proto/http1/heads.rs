@@ -282,6 +282,12 @@ impl Http1 {
         {
             framing = Framing::Unknown;
         }
+        if status == 101 && context.frames && fields::agrees_on_http2(lines) {
+            // The answer follows as that of stream 1 (RFC 7540, section 3.2).
+            self.handed = self.outstanding.hand_over();
+            self.end_open(None, Some(Quality::Gap), context);
+            return Verdict::HandOver(Successor::Http2);
+        }
         let mut successor = (status == 101).then_some(Successor::Upgrade);
         let exchange = self.outstanding.answer(status, first.time, context).map(|open| {
             if open.is_head && extent == Extent::Whole {
@@ -342,7 +348,7 @@ impl Http1 {
 }
 
 /// The method as text; the common ones cost no memory.
-fn method(method: &[u8]) -> Cow<'static, str> {
+pub(in crate::proto) fn method(method: &[u8]) -> Cow<'static, str> {
     match method {
         b"GET" => Cow::Borrowed("GET"),
         b"POST" => Cow::Borrowed("POST"),

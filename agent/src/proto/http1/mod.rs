@@ -9,11 +9,11 @@
 //! pipeline takes no turns: there only a quiet second ends the doubt.
 
 mod body;
-mod fields;
+pub(super) mod fields;
 mod half;
-mod heads;
+pub(super) mod heads;
 mod pairing;
-mod wire;
+pub(super) mod wire;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,12 +24,11 @@ use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Direction, Nanos, Segment};
+use crate::proto::grpc::RpcCall;
+use crate::proto::http2::is_http2;
 use crate::proto::parser::{Context, Ending, Onset, Verdict};
-use crate::proto::{CapturedHeader, Failure, Quality};
+use crate::proto::{CapturedHeader, Exchange, Failure, Quality};
 use sonde_abi::sniff::Start;
-
-#[cfg(doc)]
-use crate::proto::Exchange;
 
 /// Silence after which what was sent before has been answered, or never will be.
 const QUIET: Nanos = 1_000_000_000;
@@ -44,8 +43,10 @@ pub struct HttpCall {
     pub method: Cow<'static, str>,
     /// Request target as received (origin, absolute, authority or asterisk form), invalid UTF-8 replaced.
     pub target: Box<str>,
-    /// Minor version of HTTP/1 of the request: 0 or 1.
+    /// Version of the protocol: the minor one of HTTP/1, 0 or 1, or 2 for HTTP/2.
     pub version: u8,
+    /// `:scheme` of HTTP/2.
+    pub scheme: Option<Box<str>>,
     /// `Host` header, shared by the requests of its connection that say the same.
     pub host: Option<Arc<str>>,
     /// `User-Agent` header, shared likewise.
@@ -60,6 +61,8 @@ pub struct HttpCall {
     pub headers: Vec<CapturedHeader>,
     /// The connection was handed on: 101, or a 2xx answer to CONNECT.
     pub upgraded: bool,
+    /// What gRPC says, where the call is one of it.
+    pub rpc: Option<Box<RpcCall>>,
 }
 
 /// One connection's state machine.
@@ -67,6 +70,8 @@ pub struct HttpCall {
 pub struct Http1 {
     /// By [`Direction`].
     halves: [Half; 2],
+    /// What of the connection was seen first.
+    onset: Onset,
     /// The direction that carries requests, once a message told.
     requests: Option<Direction>,
     outstanding: Outstanding,
@@ -76,6 +81,23 @@ pub struct Http1 {
     looks: u16,
     /// The last segment: where and when.
     last: Option<(Direction, Nanos)>,
+    /// Where the bytes of the protocol begin that takes over.
+    resume: u64,
+    /// The request that it is to answer.
+    handed: Option<Box<Exchange>>,
+}
+
+/// What a parser of HTTP/2 needs to take over.
+#[derive(Debug)]
+pub(super) struct Handed {
+    /// Who writes requests.
+    pub(super) client: Direction,
+    /// Position of the first byte to read in the direction that was read last.
+    pub(super) resume: u64,
+    /// Positions of the next bytes, by direction, where any came.
+    pub(super) next: [Option<u64>; 2],
+    /// The request that asked for it.
+    pub(super) request: Option<Box<Exchange>>,
 }
 
 impl Http1 {
@@ -84,12 +106,33 @@ impl Http1 {
         let fresh = onset == Onset::FirstByte;
         Self {
             halves: [Half::new(fresh), Half::new(fresh)],
+            onset,
             requests: None,
             outstanding: Outstanding::new(onset),
             repeated: Repeated::default(),
             looks: 0,
             last: None,
+            resume: 0,
+            handed: None,
         }
+    }
+
+    /// What the one that takes over needs to know. `direction` is the one whose bytes said so.
+    pub(super) fn hand_over(&mut self, direction: Direction) -> Handed {
+        let [write, read] = &self.halves;
+        Handed {
+            client: self.requests.unwrap_or(direction),
+            resume: self.resume,
+            next: [write.next, read.next],
+            request: self.handed.take(),
+        }
+    }
+
+    /// Whether the connection was joined late and turns out to be HTTP/2: then, since when it is observed.
+    pub(super) fn joined_among_frames(&self, segment: &Segment<'_>) -> Option<Onset> {
+        // Its first bytes would have been the preface, which looks like a request.
+        let may_be = self.requests.is_none() && self.onset != Onset::FirstByte;
+        (may_be && is_http2(segment.bytes, segment.length)).then_some(self.onset)
     }
 
     /// Reads the next bytes of one direction.
@@ -118,7 +161,10 @@ impl Http1 {
         while piece.left() > 0 {
             match self.step(&mut piece, direction, context) {
                 Verdict::Stay => {}
-                verdict => return verdict,
+                verdict => {
+                    self.resume = piece.position;
+                    return verdict;
+                }
             }
         }
         let half = self.half(direction);
@@ -316,4 +362,4 @@ impl Http1 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -175,6 +175,12 @@ impl Outstanding {
         open
     }
 
+    /// Takes the exchange out whose answer comes in another protocol; none where it is not known which.
+    pub(super) fn hand_over(&mut self) -> Option<Box<Exchange>> {
+        let is_it = |open: &mut Open| open.requested && open.exchange.response.is_none();
+        if self.doubt { None } else { self.open.pop_front_if(is_it).map(|open| open.exchange) }
+    }
+
     fn find(&mut self, id: Option<ExchangeId>) -> Option<usize> {
         let id = id?;
         self.open.iter().position(|open| open.exchange.opening.id == id)

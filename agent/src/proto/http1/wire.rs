@@ -27,10 +27,10 @@ pub(super) struct RequestLine<'a> {
 
 /// One field line, folds included in the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Field<'a> {
-    pub(super) name: &'a [u8],
+pub(in crate::proto) struct Field<'a> {
+    pub(in crate::proto) name: &'a [u8],
     /// Without the white space around it. Where [`Field::folded`] finds a line break, the value spans lines.
-    pub(super) value: &'a [u8],
+    pub(in crate::proto) value: &'a [u8],
 }
 
 impl Field<'_> {

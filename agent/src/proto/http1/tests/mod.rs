@@ -1,7 +1,7 @@
 //! HTTP/1 from records to exchanges.
 
 mod properties;
-mod transcript;
+pub(in crate::proto) mod transcript;
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -36,19 +36,19 @@ fn run(transcript: &str, role: Role) -> String {
 }
 
 /// One end of one connection, as the kernel side reports it.
-pub(super) struct End {
+pub(in crate::proto) struct End {
     role: Role,
-    pub(super) connections: Connections,
-    pub(super) counters: Arc<Counters>,
-    pub(super) events: Vec<Event>,
-    pub(super) now: u64,
-    positions: [u64; 2],
+    pub(in crate::proto) connections: Connections,
+    pub(in crate::proto) counters: Arc<Counters>,
+    pub(in crate::proto) events: Vec<Event>,
+    pub(in crate::proto) now: u64,
+    pub(in crate::proto) positions: [u64; 2],
     family: Family,
-    flags: u16,
+    pub(in crate::proto) flags: u16,
 }
 
 impl End {
-    pub(super) fn new(role: Role) -> Self {
+    pub(in crate::proto) fn new(role: Role) -> Self {
         let counters = Arc::new(Counters::default());
         Self {
             role,
@@ -114,7 +114,7 @@ impl End {
         }
     }
 
-    pub(super) fn header(&self, direction: Direction) -> ChunkHeader {
+    pub(in crate::proto) fn header(&self, direction: Direction) -> ChunkHeader {
         ChunkHeader {
             kind: 1,
             direction: direction as u8,
@@ -134,7 +134,7 @@ impl End {
     }
 
     /// One call, in records as the kernel side cuts them.
-    fn call(&mut self, direction: Direction, bytes: &[u8], more: u32, ends: &[u8]) {
+    pub(in crate::proto) fn call(&mut self, direction: Direction, bytes: &[u8], more: u32, ends: &[u8]) {
         let pieces = bytes.chunks(sonde_abi::limits::PIECE);
         let count = pieces.len().max(1);
         for (i, piece) in pieces.chain((bytes.is_empty()).then_some(&[][..])).enumerate() {
@@ -155,11 +155,11 @@ impl End {
     }
 
     /// The connection is gone.
-    pub(super) fn close(&mut self) {
+    pub(in crate::proto) fn close(&mut self) {
         self.life(LifeEvent::Closed, 0);
     }
 
-    fn life(&mut self, event: LifeEvent, error: u16) {
+    pub(in crate::proto) fn life(&mut self, event: LifeEvent, error: u16) {
         let header = LifeHeader {
             kind: 2,
             event: event as u8,
@@ -173,7 +173,7 @@ impl End {
         self.record(&Record::Life(header, &[]));
     }
 
-    fn record(&mut self, record: &Record<'_>) {
+    pub(in crate::proto) fn record(&mut self, record: &Record<'_>) {
         self.connections.record(record, &mut self.events);
     }
 }
