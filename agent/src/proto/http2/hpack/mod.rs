@@ -163,6 +163,4 @@ fn text<'a>(reader: &mut Reader<'a>, scratch: &mut Vec<u8>) -> Result<Place<'a>,
 }
 
 #[cfg(test)]
-mod recorded;
-#[cfg(test)]
 pub(super) mod tests;

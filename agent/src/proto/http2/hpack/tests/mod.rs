@@ -1,5 +1,7 @@
 //! HPACK against the examples of the specification, against another decoder, and with blocks missing.
 
+mod recorded;
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -13,7 +15,7 @@ fn shown(Field { name, value }: Field<'_>) -> String {
     format!("{}: {}", text(name), text(value))
 }
 
-pub(super) fn read(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, Broken> {
+fn read(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, Broken> {
     let mut fields = Vec::new();
     decoder.block(block, |field| fields.push(shown(field))).map(|()| fields)
 }

@@ -3,11 +3,10 @@
 
 use std::path::Path;
 
-use super::Decoder;
-use super::tests::{hex, read, right};
+use super::{Decoder, hex, read, right};
 
 fn recorded() -> Vec<(String, Vec<Vec<u8>>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proto/http2/hpack/blocks");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proto/http2/hpack/tests/blocks");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let blocks = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(hex).collect();
