@@ -5,31 +5,18 @@
 //! byte and, for some steps, as many payload bytes, so that a corpus of HTTP messages stays readable.
 #![no_main]
 
-use std::collections::HashMap;
+mod steps;
+
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use sonde::conn::{Connections, Limits};
-use sonde::proto::{Event, ExchangeId};
+use sonde::proto::Event;
 use sonde::telemetry::{Counters, Lost};
 use sonde_abi::record::flags;
 use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record};
 
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(byte)
-    }
-
-    fn bytes(&mut self, n: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(n.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
+use self::steps::{Input, check};
 
 fuzz_target!(|bytes: &[u8]| {
     let counters = Arc::new(Counters::default());
@@ -119,23 +106,4 @@ fn life(connections: &mut Connections, sock: u64, what: u8, now: u64, events: &m
         ..LifeHeader::default()
     };
     connections.record(&Record::Life(header, &[]), events);
-}
-
-/// One `Begin`, each milestone once at most, one `End`, in that order.
-fn check(events: &[Event]) {
-    let mut open: HashMap<ExchangeId, Vec<_>> = HashMap::new();
-    for event in events {
-        match event {
-            Event::Begin(opening) => assert!(open.insert(opening.id, Vec::new()).is_none()),
-            Event::Milestone { id, what, .. } => {
-                let seen = open.get_mut(id).expect("a milestone of an open exchange");
-                assert!(!seen.contains(what));
-                seen.push(*what);
-            }
-            Event::End(exchange) => {
-                let seen = open.remove(&exchange.opening.id).expect("the end of an open exchange");
-                assert_eq!(seen.contains(&sonde::proto::Milestone::Responding), exchange.response.is_some());
-            }
-        }
-    }
 }

@@ -5,33 +5,20 @@
 //! of it was captured or lost; then a length byte and as many payload bytes.
 #![no_main]
 
-use std::collections::HashMap;
+mod steps;
+
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use sonde::conn::{Connections, Limits};
-use sonde::proto::{Event, ExchangeId, Milestone};
+use sonde::proto::Event;
 use sonde::telemetry::{Counters, Lost};
 use sonde_abi::record::flags;
 use sonde_abi::{ChunkHeader, Record};
 
+use self::steps::{Input, check};
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(byte)
-    }
-
-    fn bytes(&mut self, n: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(n.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
 
 /// One end of the connection.
 struct End {
@@ -114,22 +101,3 @@ fuzz_target!(|bytes: &[u8]| {
     end.connections.finish(&mut end.events);
     check(&end.events);
 });
-
-/// One `Begin`, each milestone once at most, one `End`, in that order.
-fn check(events: &[Event]) {
-    let mut open: HashMap<ExchangeId, Vec<_>> = HashMap::new();
-    for event in events {
-        match event {
-            Event::Begin(opening) => assert!(open.insert(opening.id, Vec::new()).is_none()),
-            Event::Milestone { id, what, .. } => {
-                let seen = open.get_mut(id).expect("a milestone of an open exchange");
-                assert!(!seen.contains(what));
-                seen.push(*what);
-            }
-            Event::End(exchange) => {
-                let seen = open.remove(&exchange.opening.id).expect("the end of an open exchange");
-                assert_eq!(seen.contains(&Milestone::Responding), exchange.response.is_some());
-            }
-        }
-    }
-}
