@@ -326,7 +326,7 @@ impl Rechecks {
 
 /// A backend on this node serves Sonde's exports: spans of that would be exported in turn, without end.
 fn is_own_export(finished: &Finished) -> bool {
-    let Call::Http1(call) = &finished.exchange.call;
+    let Call::Http(call) = &finished.exchange.call;
     // Over gRPC the library's own name follows.
     let is_ours = |agent: &str| agent.starts_with(export::USER_AGENT);
     finished.exchange.opening.role == Role::Server && call.user_agent.as_deref().is_some_and(is_ours)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::conn::{ConnKey, Ends, Nanos, Role, Stamp};
-use crate::proto::http1::HttpCall;
+use crate::proto::HttpCall;
 
 /// Names an exchange within one run of Sonde. Ids rise in the order in which exchanges began to be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,7 +86,7 @@ impl Exchange {
     /// Bytes that it holds, estimated.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let Call::Http1(call) = &self.call;
+        let Call::Http(call) = &self.call;
         let shared = [&call.host, &call.user_agent].into_iter().flatten().map(|text| text.len());
         let message = call.rpc.as_deref().and_then(|rpc| rpc.message.as_ref());
         let owned = [&call.forwarded_for, &call.forwarded_proto, &call.scheme].into_iter().flatten();
@@ -148,6 +148,6 @@ pub struct TraceHeaders {
 /// What the protocol says of an exchange.
 #[derive(Clone, Debug)]
 pub enum Call {
-    /// HTTP/1.0 and HTTP/1.1.
-    Http1(HttpCall),
+    /// HTTP of any version.
+    Http(HttpCall),
 }

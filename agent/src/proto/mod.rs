@@ -6,6 +6,7 @@
 pub mod capture;
 mod exchange;
 pub mod grpc;
+mod http;
 pub mod http1;
 pub mod http2;
 mod parser;
@@ -15,4 +16,5 @@ pub use capture::{Capture, CapturedHeader};
 pub use exchange::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
+pub use http::HttpCall;
 pub use parser::{Context, Ending, Onset, Parser};

@@ -37,7 +37,7 @@ pub fn build(
 ) -> Span {
     let Finished { exchange, context, parent, confidence, start, end, tgid: _ } = finished;
     let kind = kind(&exchange);
-    let Call::Http1(call) = &exchange.call;
+    let Call::Http(call) = &exchange.call;
     let name = match (&call.rpc, &route) {
         (Some(rpc), _) => SpanName::Plain(rpc::name(call, rpc)),
         (None, Some(route)) => SpanName::Routed { method: http::name(call), route: Arc::clone(route) },
@@ -65,7 +65,7 @@ pub fn build(
 
 /// The route of a request, learned from it too, or the template of a call.
 pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
-    let Call::Http1(call) = &exchange.call;
+    let Call::Http(call) = &exchange.call;
     // The method of a remote procedure call is its route.
     let Some(path) = http::path(call).filter(|_| call.rpc.is_none()) else { return Route::Unknown };
     match exchange.opening.role {
@@ -80,7 +80,7 @@ pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
 
 /// Shows the attributes that an exchange tells.
 pub(super) fn describe(exchange: &Exchange, wording: &Wording, show: &mut dyn FnMut(&str, Value<'_>)) {
-    let Call::Http1(call) = &exchange.call;
+    let Call::Http(call) = &exchange.call;
     let (kind, shown) = (kind(exchange), &mut Shown { to: show, scratch: String::with_capacity(SCRATCH) });
     match &call.rpc {
         Some(rpc) => rpc::describe(call, rpc, exchange, kind, wording, shown),

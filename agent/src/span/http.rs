@@ -14,7 +14,7 @@ use super::labels::CallLabels;
 use super::redact::write_path;
 use super::{HttpNames, SpanKind, Wording};
 use crate::conn::{Address, Ends};
-use crate::proto::http1::HttpCall;
+use crate::proto::HttpCall;
 use crate::proto::{CapturedHeader, Exchange, Opening};
 
 /// Methods that span names and metrics may carry: RFC 9110, section 9.3, PATCH of RFC 5789 and QUERY.

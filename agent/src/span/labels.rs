@@ -40,7 +40,7 @@ impl Attributes {
     #[must_use]
     pub fn call_labels(&self) -> Option<CallLabels<'_>> {
         let exchange: &Exchange = self.exchange.as_ref()?;
-        let Call::Http1(call) = &exchange.call;
+        let Call::Http(call) = &exchange.call;
         if call.rpc.is_some() {
             return None;
         }
@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
     use crate::conn::{Address, ConnKey, Ends, Role, Stamp};
-    use crate::proto::http1::HttpCall;
+    use crate::proto::HttpCall;
     use crate::proto::{ExchangeId, Message, Opening};
 
     fn attributes(role: Role, call: HttpCall, more: Vec<Attribute>) -> Attributes {
@@ -90,7 +90,7 @@ mod tests {
             failure: None,
             failed: None,
             quality: None,
-            call: Call::Http1(call),
+            call: Call::Http(call),
         };
         let mut attributes = Attributes::from(more);
         attributes.exchange = Some(Box::new(exchange));

@@ -138,7 +138,7 @@ pub(super) fn replay_within(segments: &[Segment], limits: Limits) -> Outcome {
     for event in events {
         views.each(event, |event| {
             let Event::End(exchange) = event else { return };
-            let Call::Http1(call) = &exchange.call;
+            let Call::Http(call) = &exchange.call;
             let conn::Address::Inet(local) = exchange.opening.ends.local else { panic!("an address") };
             let response = exchange.response.as_ref();
             let last = response.map_or(exchange.request.last, |response| response.last);

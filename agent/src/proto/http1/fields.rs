@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::HttpCall;
 use super::wire::{Field, Fields};
+use crate::proto::HttpCall;
 use crate::proto::TraceHeaders;
 use crate::proto::capture::{self, Capture, CapturedHeader, HeaderNames};
 use crate::proto::grpc;
@@ -315,8 +315,8 @@ pub(in crate::proto) fn text(bytes: &[u8]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::{Framing, Repeated, request, response};
+    use crate::proto::HttpCall;
     use crate::proto::TraceHeaders;
-    use crate::proto::http1::HttpCall;
 
     fn read(lines: &str) -> (Framing, HttpCall, TraceHeaders) {
         let (mut call, mut trace) = (HttpCall::default(), None);

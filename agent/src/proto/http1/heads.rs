@@ -13,8 +13,9 @@ use super::pairing::{Open, http};
 use super::wire::{
     Line, RequestLine, first_line, head_end, is_registered, request_line, request_line_start, status_line,
 };
-use super::{Http1, HttpCall, LOOKS};
+use super::{Http1, LOOKS};
 use crate::conn::{Direction, Role};
+use crate::proto::HttpCall;
 use crate::proto::parser::{Context, Successor, Verdict};
 use crate::proto::{Call, Event, Exchange, Message, Milestone, Opening, Quality};
 
@@ -245,7 +246,7 @@ impl Http1 {
             context.events.push(Event::Begin(opening));
             let (id, opening) = (kept.id, kept);
             let request = Message { first, last, body_size: None };
-            let call = Call::Http1(call);
+            let call = Call::Http(call);
             let exchange =
                 Exchange { opening, request, response: None, failure: None, failed: None, quality, call };
             self.outstanding.push(Open::new(Box::new(exchange), line.method));

@@ -15,19 +15,15 @@ pub(super) mod heads;
 mod pairing;
 pub(super) mod wire;
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use self::body::{Body, Piece};
 use self::fields::Repeated;
 use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Direction, Nanos, Segment};
-use crate::proto::grpc::RpcCall;
 use crate::proto::http2::is_http2;
 use crate::proto::parser::{Context, Ending, Onset, Verdict};
-use crate::proto::{CapturedHeader, Exchange, Failure, Quality};
+use crate::proto::{Exchange, Failure, Quality};
 use sonde_abi::sniff::Start;
 
 /// Silence after which what was sent before has been answered, or never will be.
@@ -35,35 +31,6 @@ const QUIET: Nanos = 1_000_000_000;
 
 /// Calls that may begin with what is not HTTP/1, before anything was, until the connection is left alone for good.
 const LOOKS: u16 = sonde_abi::limits::LOOKS;
-
-/// What HTTP says of one exchange. Strings are as received, each at most as long as the captured head.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpCall {
-    /// Request method; borrowed where it is a common one.
-    pub method: Cow<'static, str>,
-    /// Request target as received (origin, absolute, authority or asterisk form), invalid UTF-8 replaced.
-    pub target: Box<str>,
-    /// Version of the protocol: the minor one of HTTP/1, 0 or 1, or 2 for HTTP/2.
-    pub version: u8,
-    /// `:scheme` of HTTP/2.
-    pub scheme: Option<Box<str>>,
-    /// `Host` header, shared by the requests of its connection that say the same.
-    pub host: Option<Arc<str>>,
-    /// `User-Agent` header, shared likewise.
-    pub user_agent: Option<Arc<str>>,
-    /// Address in the first element of `Forwarded: for=`, else of `X-Forwarded-For`, without quotes, brackets and port.
-    pub forwarded_for: Option<Box<str>>,
-    /// Scheme that `Forwarded: proto=` names, else `X-Forwarded-Proto`.
-    pub forwarded_proto: Option<Box<str>>,
-    /// Status code of the final response; `None` where none was seen.
-    pub status: Option<u16>,
-    /// Headers that were asked for, in their order, the request's first.
-    pub headers: Vec<CapturedHeader>,
-    /// The connection was handed on: 101, or a 2xx answer to CONNECT.
-    pub upgraded: bool,
-    /// What gRPC says, where the call is one of it.
-    pub rpc: Option<Box<RpcCall>>,
-}
 
 /// One connection's state machine.
 #[derive(Debug)]

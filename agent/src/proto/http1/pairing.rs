@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::Http1;
 use super::body::Body;
 use super::half::State;
-use super::{Http1, HttpCall};
 use crate::conn::{Direction, Nanos};
+use crate::proto::HttpCall;
 use crate::proto::parser::{Context, Onset};
 use crate::proto::{Call, Event, Exchange, ExchangeId, Failure, Milestone, Quality};
 use crate::telemetry::Lost;
@@ -56,7 +57,7 @@ impl Open {
 
 /// What HTTP says of an exchange of this parser.
 pub(super) fn http(exchange: &mut Exchange) -> &mut HttpCall {
-    let Call::Http1(call) = &mut exchange.call;
+    let Call::Http(call) = &mut exchange.call;
     call
 }
 

@@ -1,9 +1,9 @@
 //! What a header block means: RFC 9113, section 8.3, and the fields of HTTP and gRPC.
 
 use super::hpack::Field;
+use crate::proto::HttpCall;
 use crate::proto::capture::Capture;
 use crate::proto::grpc;
-use crate::proto::http1::HttpCall;
 use crate::proto::http1::fields::{Meaning, Repeated, capture_field, text};
 use crate::proto::http1::heads::method;
 use crate::proto::http1::wire;

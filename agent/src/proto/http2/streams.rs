@@ -12,8 +12,8 @@ use foldhash::fast::RandomState;
 use super::half::Opened;
 use super::head::{Head, Of};
 use crate::conn::{Direction, Nanos, Role, Stamp};
+use crate::proto::HttpCall;
 use crate::proto::grpc::{self, Counter, RpcCall};
-use crate::proto::http1::HttpCall;
 use crate::proto::parser::Context;
 use crate::proto::{Call, Event, Exchange, Failure, Message, Milestone, Opening, Quality};
 use crate::telemetry::Lost;
@@ -140,7 +140,7 @@ impl Stream {
         // What broke off says what moved, unless some of that is not known.
         let size = |size: Size, whole: bool| size.known().filter(|_| whole || !is_gap);
         exchange.request.body_size = size(self.request_size, self.requested);
-        let Call::Http1(call) = &mut exchange.call;
+        let Call::Http(call) = &mut exchange.call;
         let rpc = call.rpc.as_deref_mut();
         let grpc = self.response.as_ref().is_some_and(|response| response.grpc);
         let rpc = if grpc { Some(&mut **call.rpc.get_or_insert_default()) } else { rpc };
@@ -178,7 +178,7 @@ impl Streams {
         let mut open = HashMap::default();
         let last = u32::from(upgraded.is_some());
         if let Some(mut exchange) = upgraded {
-            let Call::Http1(call) = &mut exchange.call;
+            let Call::Http(call) = &mut exchange.call;
             call.version = 2;
             let size = |size: Option<u64>| Size { seen: size.unwrap_or(0), inexact: size.is_none() };
             let stream = Stream {
@@ -269,7 +269,7 @@ impl Streams {
             failure: None,
             failed: None,
             quality: None,
-            call: Call::Http1(call),
+            call: Call::Http(call),
         }));
         if grpc && stream.messages.is_none() {
             stream.messages = Some(Box::default());

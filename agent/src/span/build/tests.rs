@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::build;
 use crate::conn::{Address, ConnKey, Ends, Role, Stamp};
-use crate::proto::http1::HttpCall;
+use crate::proto::HttpCall;
 use crate::proto::{Call, Exchange, ExchangeId, Failure, Message, Opening, Quality};
 use crate::span::Clock;
 use crate::span::{
@@ -48,7 +48,7 @@ fn exchange(role: Role, call: HttpCall) -> Exchange {
         failure: None,
         failed: None,
         quality: None,
-        call: Call::Http1(call),
+        call: Call::Http(call),
     }
 }
 

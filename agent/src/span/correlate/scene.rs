@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::conn::{Address, ConnKey, Ends, Nanos, Pair, Role, Stamp};
-use crate::proto::http1::HttpCall;
+use crate::proto::HttpCall;
 use crate::proto::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
@@ -148,7 +148,7 @@ impl End {
             failure: self.failure,
             failed: self.failure.map(|_| self.times[3]),
             quality: self.quality,
-            call: Call::Http1(call),
+            call: Call::Http(call),
         };
         let begun = self.begun.unwrap_or(self.times[0]);
         [

@@ -3,7 +3,7 @@
 
 use super::{Addressed, Shown, default_port, known, port_of, version, write_address, write_path};
 use crate::proto::Exchange;
-use crate::proto::http1::HttpCall;
+use crate::proto::HttpCall;
 use crate::span::{SpanKind, Wording};
 
 pub(super) fn describe(

@@ -7,8 +7,8 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use super::super::build::Shown;
 use super::{Host, client, network, port_of, version};
+use crate::proto::HttpCall;
 use crate::proto::grpc::{Messages, RpcCall, UNIMPLEMENTED, status_name};
-use crate::proto::http1::HttpCall;
 use crate::proto::{Exchange, Failure};
 use crate::span::{SpanKind, Wording};
 

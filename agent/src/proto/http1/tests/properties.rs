@@ -282,13 +282,13 @@ fn pieces_of(
 }
 
 fn call(exchange: &Exchange) -> (usize, Option<u16>) {
-    let Call::Http1(call) = &exchange.call;
+    let Call::Http(call) = &exchange.call;
     (call.target.strip_prefix('/').and_then(|id| id.parse().ok()).unwrap_or(usize::MAX), call.status)
 }
 
 /// All that a span tells is as it was.
 fn assert_true(spec: &Spec, exchange: &Exchange, cut: bool) -> Result<(), TestCaseError> {
-    let Call::Http1(http) = &exchange.call;
+    let Call::Http(http) = &exchange.call;
     let (id, got) = call(exchange);
     prop_assert_eq!(&*http.method, spec.method);
     prop_assert_eq!(got, Some(status(id)));

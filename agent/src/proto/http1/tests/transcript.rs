@@ -234,7 +234,7 @@ pub(super) fn render(events: &[Event], counters: &Counters) -> String {
 }
 
 fn line(text: &mut String, exchange: &Exchange, requested: Option<Stamp>, responding: Option<Stamp>) {
-    let Call::Http1(call) = &exchange.call;
+    let Call::Http(call) = &exchange.call;
     let status = call.status.map_or_else(|| "-".into(), |status| status.to_string());
     write!(text, "{} {} {status}", call.method, call.target).unwrap();
     write!(text, " | {}", message(&exchange.request)).unwrap();

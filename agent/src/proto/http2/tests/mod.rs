@@ -226,7 +226,7 @@ fn left_alone_where_frames_are_not_captured() {
         wire.send(CLIENT, &request);
         wire.send(SERVER, &answer);
         let statuses = wire.exchanges().into_iter().map(|exchange| {
-            let Call::Http1(call) = &exchange.call;
+            let Call::Http(call) = &exchange.call;
             call.status
         });
         assert_eq!(statuses.collect::<Vec<_>>(), [Some(101)][..usize::from(upgraded)]);

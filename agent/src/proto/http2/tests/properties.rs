@@ -207,7 +207,7 @@ fn right(
 ) -> Result<Vec<usize>, TestCaseError> {
     let mut unmarked = Vec::new();
     for exchange in &outcome.exchanges {
-        let Call::Http1(call) = &exchange.call;
+        let Call::Http(call) = &exchange.call;
         let stream = *outcome.starts.get(&exchange.opening.position).expect("begins with a request");
         let (spec, path, status) = (&specs[stream], &conversation.paths[stream], status(stream));
         prop_assert!(call.target.is_empty() || *call.target == **path, "{} for {}", call.target, path);

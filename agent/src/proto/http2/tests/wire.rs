@@ -149,7 +149,7 @@ impl Wire {
 }
 
 fn line(exchange: &Exchange) -> String {
-    let Call::Http1(call) = &exchange.call;
+    let Call::Http(call) = &exchange.call;
     assert_eq!(call.version, 2);
     let or = |text: &str| if text.is_empty() { "?".to_owned() } else { text.to_owned() };
     let size = |size: Option<u64>| size.map_or("?".into(), |size| size.to_string());
