@@ -2,8 +2,9 @@
 //! whose child a call is ([`super::parent`]), and holds every exchange until its own span and those above are decided.
 //!
 //! Waiting is counted in record time, and bounded:
-//! - a server exchange waits for its other end [`CorrelatorConfig::join_wait`] past its beginning, and not at all where
-//!   its request names its parent, or where it can have no other end on this node;
+//! - a server exchange waits for its other end [`CorrelatorConfig::join_wait`] past its beginning, that of a process which
+//!   met other ends lately [`CorrelatorConfig::join_wait_met`], and not at all where its request names its parent, or where
+//!   it can have no other end on this node;
 //! - a call waits for the requests that may be its parent, [`CorrelatorConfig::parent_wait`] past its own beginning at most;
 //! - an exchange waits for those above it, which end their own waiting as above;
 //! - one that lacks the size of a body waits for its other end to tell it, [`CorrelatorConfig::join_wait`] past its own end;
@@ -45,6 +46,9 @@ mod tests;
 /// Processes with state at most; at the limit idle ones are forgotten, those whose scheduling was told last.
 const PROCESSES: usize = 16_384;
 
+/// A process whose requests came from this node not longer ago than this is taken for one whose next ones do, too.
+const MET: Nanos = 10_000_000_000;
+
 /// Calls that broke off before their other end read the request, kept as its parent at most; at the limit the oldest goes.
 const LINGERING: usize = 4096;
 
@@ -57,6 +61,8 @@ pub struct CorrelatorConfig {
     pub seed: u64,
     /// How long a server exchange waits for its other end's record once its own head is known.
     pub join_wait: Nanos,
+    /// The same where its process has met other ends within [`MET`]: the client's record is due, and late on a busy machine.
+    pub join_wait_met: Nanos,
     /// How long a call waits for other requests of its process to show how its threads work.
     pub settle_wait: Nanos,
     /// How long a call waits for the requests that may be its parent, from its beginning.
@@ -78,6 +84,7 @@ impl Default for CorrelatorConfig {
             sampler: Sampler::default(),
             seed: 0,
             join_wait: 20_000_000,
+            join_wait_met: 250_000_000,
             settle_wait: 250_000_000,
             parent_wait: 30_000_000_000,
             max_waiting: 32_768,
@@ -120,6 +127,8 @@ pub struct Correlator {
     processes: HashMap<u32, Process, FixedState>,
     /// Server exchanges in the order in which they stop waiting for their other end.
     join_queue: VecDeque<(Nanos, ExchangeId)>,
+    /// Those of them that wait longer, likewise.
+    met_queue: VecDeque<(Nanos, ExchangeId)>,
     /// Calls that wait for their process to settle.
     settle_queue: VecDeque<(Nanos, ExchangeId)>,
     /// Undecided calls.
@@ -150,6 +159,7 @@ impl Correlator {
             joins: Joins::default(),
             processes: HashMap::default(),
             join_queue: VecDeque::new(),
+            met_queue: VecDeque::new(),
             settle_queue: VecDeque::new(),
             parent_queue: VecDeque::new(),
             linger_queue: VecDeque::new(),
@@ -234,7 +244,7 @@ impl Correlator {
         while let Some((_, id)) = self.parent_queue.pop_front() {
             self.decide(id, true, out);
         }
-        while let Some((_, id)) = self.join_queue.pop_front() {
+        while let Some((_, id)) = self.met_queue.pop_front().or_else(|| self.join_queue.pop_front()) {
             self.stop_joining(id, out);
         }
         while let Some((_, id)) = self.size_queue.pop_front() {

@@ -16,10 +16,6 @@ mod tests;
 /// returns (172 us at most in the trials).
 pub const TOLERANCE: Nanos = 200_000;
 
-/// The same where the key cannot belong to another exchange, as that of TCP: a writer that loses its processor between its
-/// bytes and its stamp is stamped when it gets one again, which takes milliseconds on a busy machine.
-const PREEMPTION: Nanos = 20_000_000;
-
 /// Names an exchange for both of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct JoinKey {
@@ -167,18 +163,19 @@ impl Joins {
     }
 }
 
-/// A server cannot read before the client wrote. Addresses of unix sockets are used again, so there a server's request
-/// must also lie before the end of the client's exchange; TCP's numbers are not, and a server may read what a client has
-/// long given up on.
+/// A server cannot read before the client wrote, and what names an exchange of TCP names no other one: their stamps do not
+/// count, since a writer that loses its processor between its bytes and its stamp is stamped when it gets one again. Addresses
+/// of unix sockets are used again, so there a server's request must also lie before the end of the client's exchange.
 fn contains(key: JoinKey, there: &Waiting, role: Role, first: Nanos) -> bool {
     let is_unix = key.pair.1 != 0;
-    let late = if is_unix { TOLERANCE } else { PREEMPTION };
+    if !is_unix {
+        return true;
+    }
     match role {
         Role::Server => {
-            first.saturating_add(late) >= there.first
-                && (!is_unix || first <= there.end.saturating_add(TOLERANCE))
+            first.saturating_add(TOLERANCE) >= there.first && first <= there.end.saturating_add(TOLERANCE)
         }
         // The server was seen first: only the tolerance lies between.
-        Role::Client => there.first.saturating_add(late) >= first,
+        Role::Client => there.first.saturating_add(TOLERANCE) >= first,
     }
 }

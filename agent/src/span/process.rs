@@ -67,6 +67,8 @@ pub(super) struct Process {
     pub(super) undecided: usize,
     /// The process has ended; what it left open ends with its connections.
     pub(super) gone: bool,
+    /// When one of its requests met its other end last.
+    pub(super) met: Option<Nanos>,
 }
 
 impl Default for Process {
@@ -81,6 +83,7 @@ impl Default for Process {
             threads: HashMap::default(),
             undecided: 0,
             gone: false,
+            met: None,
         }
     }
 }

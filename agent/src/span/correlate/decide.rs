@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::doubt::PutOff;
-use super::{Candidate, Correlator, Finished, LINGERING, Link, Node, Trace, parent, sizes};
+use super::{Candidate, Correlator, Finished, LINGERING, Link, MET, Node, Trace, parent, sizes};
 use crate::conn::{Nanos, Role};
 use crate::proto::{ExchangeId, Quality};
 use crate::span::context::TraceContext;
@@ -28,6 +28,18 @@ impl Correlator {
                 break;
             }
             self.join_queue.pop_front();
+            if self.is_due(id) {
+                let longer = self.config.join_wait_met.saturating_sub(self.config.join_wait);
+                self.met_queue.push_back((deadline.saturating_add(longer), id));
+            } else {
+                self.stop_joining(id, out);
+            }
+        }
+        while let Some(&(deadline, id)) = self.met_queue.front() {
+            if deadline > self.now && self.is_due(id) {
+                break;
+            }
+            self.met_queue.pop_front();
             self.stop_joining(id, out);
         }
         while let Some(&(deadline, id)) = self.size_queue.front() {
@@ -80,7 +92,7 @@ impl Correlator {
                     self.counters.lose(Lost::WaitingFull, 1);
                     self.decide(id, true, out);
                 }
-            } else if let Some((_, id)) = self.join_queue.pop_front() {
+            } else if let Some((_, id)) = self.met_queue.pop_front().or_else(|| self.join_queue.pop_front()) {
                 if self.nodes.find(id).is_some_and(|node| node.link == Link::Open) {
                     self.counters.lose(Lost::WaitingFull, 1);
                 }
@@ -108,6 +120,14 @@ impl Correlator {
                 self.decide(call, true, out);
             }
         }
+    }
+
+    /// Whether a server exchange still lacks its other end, which is likely on this node.
+    fn is_due(&self, id: ExchangeId) -> bool {
+        let node = self.nodes.find(id).filter(|node| node.filed && node.link == Link::Open);
+        node.and_then(|node| self.processes.get(&node.tgid))
+            .and_then(|process| process.met)
+            .is_some_and(|met| self.now <= met.saturating_add(MET))
     }
 
     /// A server exchange waits for its other end no longer.
@@ -162,6 +182,9 @@ impl Correlator {
             self.link(server, Link::Under { node: client, span, same_process: false }, false);
         }
         self.share_sizes(client, server);
+        if let Some(process) = self.nodes.find(server).and_then(|there| self.processes.get_mut(&there.tgid)) {
+            process.met = Some(self.now);
+        }
         self.nodes.release(server);
     }
 

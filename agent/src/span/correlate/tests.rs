@@ -211,6 +211,22 @@ fn a_server_waits_for_its_other_end_where_that_may_be_here() {
 }
 
 #[test]
+fn where_callers_were_met_a_late_stamp_is_waited_for() {
+    // The writer lost its processor before it was stamped: the request has been answered meanwhile.
+    let late = [
+        End::client(CURL, 11, 2, us([130_000, 130_000, 130_200, 130_210])),
+        End::server(NGINX, 20, 2, us([50_000, 50_000, 50_400, 50_410])),
+    ];
+    let met =
+        [End::client(CURL, 10, 1, us([0, 0, 200, 210])), End::server(NGINX, 20, 1, us([50, 50, 150, 160]))];
+    let outcome = Scene::new([met, late.clone()].concat()).play();
+    assert_eq!((outcome.parent(1), outcome.parent(3)), (Some(0), Some(2)));
+    let (client, server) = (outcome.span(2), outcome.span(3));
+    assert!(client.start <= server.start && server.end <= client.end);
+    assert_eq!(Scene::new(late.to_vec()).play().parent(1), None, "nobody was met before");
+}
+
+#[test]
 fn a_server_that_reads_what_its_client_gave_up_on() {
     let mut client = End::client(CURL, 10, 1, us([0, 0, 0, 1000]));
     client.failure = Some(crate::proto::Failure::Timeout);

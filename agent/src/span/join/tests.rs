@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Joins, Keys, PREEMPTION, may_be_local};
+use super::{Joins, Keys, may_be_local};
 use crate::conn::{Address, ConnKey, Ends, Pair, Role, Stamp};
 use crate::proto::{ExchangeId, Opening};
 
@@ -122,25 +122,16 @@ fn connections_without_a_name_have_no_keys() {
 }
 
 #[test]
-fn a_server_reads_after_the_client_wrote() {
+fn stamps_do_not_count_where_the_key_is_of_one_exchange_only() {
     let (client, server) = tcp(1000, 2000, 0, false, (true, true));
-    let written = 100_000_000;
-    for (read, expect) in [
-        (written, true),
-        (written - PREEMPTION, true),
-        (written - PREEMPTION - 1, false),
-        (written + 60_000_000_000, true),
-    ] {
+    let written = 100_000_000_000;
+    for read in [written, written - 1_000_000_000, written + 60_000_000_000] {
         let mut joins = Joins::default();
         joins.meet(ExchangeId(1), Role::Client, written, &client);
-        assert_eq!(joins.meet(ExchangeId(2), Role::Server, read, &server).is_some(), expect, "{read}");
+        assert!(joins.meet(ExchangeId(2), Role::Server, read, &server).is_some(), "{read}");
         let mut joins = Joins::default();
         joins.meet(ExchangeId(2), Role::Server, read, &server);
-        assert_eq!(
-            joins.meet(ExchangeId(1), Role::Client, written, &client).is_some(),
-            expect,
-            "{read}, server first"
-        );
+        assert!(joins.meet(ExchangeId(1), Role::Client, written, &client).is_some(), "{read}, server first");
     }
 }
 
