@@ -8,9 +8,9 @@ use aya::programs::{BtfTracePoint, FExit, Program, TracePoint};
 use aya::util::nr_cpus;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, Pod};
 use sonde_abi::settings::{Offsets, Selection};
-use thiserror::Error;
 
 use super::counters::KernelCounters;
+use super::error::{ProbeError, chain, wrap};
 use super::processes::ProcessStates;
 use super::programs::{PAIR, Place, wanted};
 use super::ring::Ring;
@@ -23,22 +23,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/so
 
 /// Process ids in one element of the map that has a byte for each.
 const IDS_PER_PAGE: u32 = 4096;
-
-/// Why nothing is attached.
-#[derive(Debug, Error)]
-pub enum ProbeError {
-    /// The binary was built without the kernel programs.
-    #[error("this binary was built without the kernel programs: build it with `cargo xtask build`")]
-    NoObject,
-    /// The object, a map or the ring could not be made.
-    #[error("{what}: {why}")]
-    Load {
-        /// What was being done.
-        what: Cow<'static, str>,
-        /// The error, with all its causes.
-        why: String,
-    },
-}
 
 /// What the programs are told.
 #[derive(Clone, Debug)]
@@ -319,22 +303,6 @@ fn take_map(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, P
 
 fn missing(name: &'static str) -> ProbeError {
     ProbeError::Load { what: name.into(), why: "not in the object".into() }
-}
-
-/// Wraps an error of aya's with what was being done.
-pub(super) fn wrap<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> ProbeError {
-    move |why| ProbeError::Load { what: what.into(), why: chain(why) }
-}
-
-/// An error and its causes in one line (the verifier's log, the longest of them, last).
-fn chain<E: std::error::Error>(error: E) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(why) = cause {
-        text = format!("{text}: {why}");
-        cause = why.source();
-    }
-    text
 }
 
 /// The verifier's log is for those who work on the programs: `SONDE_VERIFIER_LOG=1` for why one is refused, `all` for every

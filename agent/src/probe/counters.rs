@@ -7,7 +7,7 @@ use aya::maps::{Map, MapData};
 use sonde_abi::limits;
 use sonde_abi::settings::KernelCounter;
 
-use super::attach::{ProbeError, wrap};
+use super::error::{ProbeError, wrap};
 use super::mapping::Mapping;
 use crate::telemetry::{Counters, Lost};
 

@@ -3,6 +3,7 @@
 
 mod attach;
 mod counters;
+mod error;
 #[cfg(feature = "log")]
 mod log;
 mod mapping;
@@ -13,7 +14,8 @@ mod programs;
 mod ring;
 mod starts;
 
-pub use attach::{Attached, ProbeError, Probes, Settings};
+pub use attach::{Attached, Probes, Settings};
+pub use error::ProbeError;
 pub use memory::release as release_memory;
 pub use perf::may_have_perf_events;
 pub use processes::ProcessStates;

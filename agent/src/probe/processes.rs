@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use aya::maps::{Map, MapData};
 use sonde_abi::ProcessState;
 
-use super::attach::{ProbeError, wrap};
+use super::error::{ProbeError, wrap};
 use super::mapping::Mapping;
 
 /// The states, mapped. Each is one byte and written whole, so no lock is needed beside the kernel programs.

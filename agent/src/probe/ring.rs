@@ -12,7 +12,7 @@ use std::time::Duration;
 use aya::maps::{Map, MapData};
 use sonde_abi::{ChunkHeader, limits};
 
-use super::attach::{ProbeError, wrap};
+use super::error::{ProbeError, wrap};
 use super::mapping::Mapping;
 
 /// The consumer's end. The kernel side wakes it when much waits; for little it comes by itself now and then.

@@ -4,7 +4,7 @@ use aya::Pod;
 use aya::maps::{Array, Map, MapData};
 use sonde_abi::Start;
 
-use super::attach::{ProbeError, wrap};
+use super::error::{ProbeError, wrap};
 
 /// The places.
 pub struct ProcessStarts(Array<MapData, Place>);
