@@ -174,11 +174,14 @@ impl Process {
         self.reap()
     }
 
-    /// Resident memory in bytes; 0 once it has ended.
+    /// Resident memory of its own in bytes; 0 once it has ended. Pages of files do not count: Sonde lets its code go when it
+    /// has started, and what comes back of that says nothing of what it holds.
     #[must_use]
     pub fn resident(&self) -> u64 {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).unwrap_or_default();
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+        let mut pages = statm.split(' ').skip(1).map(|pages| pages.parse::<u64>().unwrap_or(0));
+        let (resident, of_files) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+        resident.saturating_sub(of_files) * 4096
     }
 
     /// Ends what is left of its group, which may hold the pipe open, and waits. The group goes first: once its leader has
