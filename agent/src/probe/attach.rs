@@ -115,7 +115,7 @@ impl Probes {
             loader.map_max_entries("CONNS", 1);
         }
         let mut programs = loader.load(OBJECT).map_err(wrap("kernel programs"))?;
-        select_ports(&mut programs, &settings.ports)?;
+        select_ports(&mut programs, &settings.ports, true)?;
         let ring = Ring::new(take_map(&mut programs, "RING")?)?;
         let processes =
             ProcessStates::new(take_map(&mut programs, "PROCESSES")?, settings.selection.pid_max)?;
@@ -220,7 +220,7 @@ impl Probes {
     /// # Errors
     /// Where the kernel does not take them.
     pub fn select_ports(&mut self, ports: &[u16]) -> Result<(), ProbeError> {
-        select_ports(&mut self.programs, ports)
+        select_ports(&mut self.programs, ports, false)
     }
 
     /// Passes on what the programs have logged.
@@ -280,17 +280,20 @@ fn skipped(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
-fn select_ports(programs: &mut Ebpf, ports: &[u16]) -> Result<(), ProbeError> {
+/// Selects ports, where `is_new` in a map that has none yet.
+fn select_ports(programs: &mut Ebpf, ports: &[u16], is_new: bool) -> Result<(), ProbeError> {
     // Borrowed, not taken: the programs hold its descriptor, which must stay open until they are loaded.
     let map = programs.map_mut("PORTS").ok_or_else(|| missing("PORTS"))?;
     let mut map: Array<_, u64> = Array::try_from(map).map_err(wrap("map PORTS"))?;
     let mut words = std::collections::BTreeMap::<u32, u64>::new();
+    if !is_new {
+        words.extend((0..map.len()).map(|index| (index, 0)));
+    }
     for port in ports {
         *words.entry(u32::from(port >> 6)).or_default() |= 1 << (port & 63);
     }
-    for index in 0..map.len() {
-        let word = words.get(&index).copied().unwrap_or(0);
-        if map.get(&index, 0).map_err(wrap("map PORTS"))? != word {
+    for (index, word) in words {
+        if is_new || map.get(&index, 0).map_err(wrap("map PORTS"))? != word {
             map.set(index, &word, 0).map_err(wrap("map PORTS"))?;
         }
     }
