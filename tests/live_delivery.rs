@@ -13,7 +13,7 @@ use sonde_tests::processes::free_port;
 use sonde_tests::raw::Connection;
 use sonde_tests::servers::{self, Setting};
 use sonde_tests::sink::{Fault, Sink};
-use sonde_tests::{Run, Span, gate, metrics, spans};
+use sonde_tests::{Agent, Run, Span, gate, metrics, spans};
 
 const PROTOCOLS: [&str; 3] = ["grpc", "http/protobuf", "http/json"];
 
@@ -168,6 +168,14 @@ fn a_backend_that_does_wrong_costs_what_is_counted() {
     }
 }
 
+/// By how many bytes Sonde grows while twice as many requests are made as before that.
+fn growth_under_load(agent: &Agent, url: &str) -> u64 {
+    drop(Client::Go.run(url, 4, &mixed(1_000)));
+    let before = agent.process.resident();
+    drop(Client::Go.run(url, 4, &mixed(2_000)));
+    agent.process.resident().saturating_sub(before)
+}
+
 /// A queue of a hundred spans before a backend that is never there.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
@@ -185,10 +193,7 @@ fn a_dead_backend_costs_the_oldest_and_no_memory() {
             .env("OTEL_BSP_MAX_QUEUE_SIZE", "100")
             .env("OTEL_BSP_EXPORT_TIMEOUT", "500")
             .start();
-        drop(Client::Go.run(&server.url(), 4, &mixed(1_000)));
-        let before = agent.process.resident();
-        drop(Client::Go.run(&server.url(), 4, &mixed(2_000)));
-        let grown = agent.process.resident().saturating_sub(before);
+        let grown = growth_under_load(&agent, &server.url());
         let finished = agent.finish();
         let (exported, lost) = accounted(&finished.log);
         println!("{protocol}: {lost} lost, {grown} bytes more after twice as many");
@@ -220,10 +225,7 @@ fn a_slow_backend_costs_what_is_counted_and_no_memory() {
             .env("OTEL_BSP_MAX_QUEUE_SIZE", "200")
             .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64")
             .start();
-        drop(Client::Go.run(&server.url(), 4, &mixed(1_000)));
-        let before = agent.process.resident();
-        drop(Client::Go.run(&server.url(), 4, &mixed(2_000)));
-        let grown = agent.process.resident().saturating_sub(before);
+        let grown = growth_under_load(&agent, &server.url());
         let finished = agent.finish();
         let taken = sink.stop().spans;
         let (exported, lost) = accounted(&finished.log);

@@ -1,5 +1,7 @@
 //! Bytes of one direction, in order.
 
+use super::Direction;
+
 /// Nanoseconds of the kernel's `CLOCK_MONOTONIC`.
 pub type Nanos = u64;
 
@@ -35,6 +37,16 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// How many bytes of its direction went unseen before it. `next`, where the bytes before it ended, moves behind it.
+    #[must_use]
+    pub fn follow(&self, next: &mut Option<u64>, direction: Direction) -> u64 {
+        match next.replace(self.position.saturating_add(self.length)) {
+            // The end that called connect counts its SYN among the bytes that it wrote.
+            Some(0) if self.position == 1 && direction == Direction::Write => 0,
+            next => self.position.saturating_sub(next.unwrap_or(self.position)),
+        }
+    }
+
     /// What of it stands from a position on; all where it begins behind that.
     #[must_use]
     pub fn from(&self, position: u64) -> Self {

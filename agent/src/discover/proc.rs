@@ -76,14 +76,9 @@ impl ProcFs {
 
     /// What one of the links shows, below the process's own root: chroot(2) shows in them, unlike a mount namespace.
     fn link(&self, pid: u32, name: &str) -> Option<String> {
-        let read = |name| {
-            let target = std::fs::read_link(self.path(pid, name)).ok()?;
-            Some(String::from_utf8_lossy(&target.into_os_string().into_vec()).into_owned())
-        };
-        let target = read(name)?;
-        let root = read("root").filter(|root| root != "/");
-        let inside = root.and_then(|root| target.strip_prefix(&root).map(ToOwned::to_owned));
-        Some(match inside {
+        let target = read_link(&self.path(pid, name))?;
+        let root = read_link(&self.path(pid, "root")).filter(|root| root != "/");
+        Some(match root.and_then(|root| target.strip_prefix(&root).map(ToOwned::to_owned)) {
             Some(inside) if inside.starts_with('/') => inside,
             Some(inside) if inside.is_empty() => "/".to_owned(),
             _ => target,
@@ -128,11 +123,9 @@ impl ProcFs {
         }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.cwd(pid)?) };
         let file = self.open_at(pid, Path::new(&path), OFlags::PATH)?;
-        let found = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        let found = String::from_utf8_lossy(&found.into_os_string().into_vec()).into_owned();
-        let root = std::fs::read_link(self.path(pid, "root")).ok()?;
-        let root = root.to_string_lossy();
-        let inside = found.strip_prefix(root.as_ref()).filter(|inside| inside.starts_with('/'));
+        let found = read_link(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))?;
+        let root = read_link(&self.path(pid, "root"))?;
+        let inside = found.strip_prefix(&root).filter(|inside| inside.starts_with('/'));
         Some(inside.map_or(found.clone(), ToOwned::to_owned))
     }
 
@@ -219,6 +212,12 @@ pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Where a symbolic link leads, invalid UTF-8 replaced.
+fn read_link(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    Some(String::from_utf8_lossy(&target.into_os_string().into_vec()).into_owned())
 }
 
 /// The name stands in parentheses and may itself hold any of `( ) \n` and blanks: the last `)` ends it.

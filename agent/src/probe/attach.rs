@@ -11,7 +11,7 @@ use sonde_abi::settings::{Offsets, Selection};
 
 use super::counters::KernelCounters;
 use super::error::{ProbeError, chain, wrap};
-use super::processes::ProcessStates;
+use super::processes::{IDS_PER_PAGE, ProcessStates};
 use super::programs::{PAIR, Place, wanted};
 use super::ring::Ring;
 use super::starts::ProcessStarts;
@@ -20,9 +20,6 @@ use crate::telemetry::{Counters, ProgramState};
 
 /// The object, aligned as its parser wants it. Empty where the agent was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sonde.bpf.o"));
-
-/// Process ids in one element of the map that has a byte for each.
-const IDS_PER_PAGE: u32 = 4096;
 
 /// What the programs are told.
 #[derive(Clone, Debug)]

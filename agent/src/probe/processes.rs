@@ -9,6 +9,9 @@ use sonde_abi::ProcessState;
 use super::error::{ProbeError, wrap};
 use super::mapping::Mapping;
 
+/// Process ids in one element of the map that has a byte for each.
+pub(super) const IDS_PER_PAGE: u32 = 4096;
+
 /// The states, mapped. Each is one byte and written whole, so no lock is needed beside the kernel programs.
 pub struct ProcessStates {
     states: Mapping,
@@ -20,7 +23,7 @@ impl ProcessStates {
         let Map::Array(map) = map else {
             return Err(ProbeError::Load { what: "map PROCESSES".into(), why: "not an array".into() });
         };
-        let len = (pid_max.div_ceil(4096) as usize) * 4096;
+        let len = (pid_max.div_ceil(IDS_PER_PAGE) * IDS_PER_PAGE) as usize;
         let states = Mapping::new(map.fd().as_fd(), 0, len, true).map_err(wrap("mapping of PROCESSES"))?;
         Ok(Self { states, _map: map })
     }

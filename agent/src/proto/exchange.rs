@@ -134,6 +134,13 @@ pub enum Quality {
     Joined,
 }
 
+impl Quality {
+    /// The weightier of two marks stays.
+    pub(super) fn add_to(self, mark: &mut Option<Self>) {
+        *mark = Some(mark.map_or(self, |before| before.min(self)));
+    }
+}
+
 /// Trace context of a request: raw values in the order received, judged by `span::context`. Empty where absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceHeaders {

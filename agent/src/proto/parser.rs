@@ -1,9 +1,11 @@
 //! One connection's parser, whichever protocol it turns out to speak.
 
-use crate::conn::{Direction, Identity, Nanos, Segment};
+use std::sync::Arc;
+
+use crate::conn::{Direction, Identity, Nanos, Role, Segment, Stamp};
 use crate::proto::http1::Http1;
 use crate::proto::http2::Http2;
-use crate::proto::{Capture, Event, ExchangeId};
+use crate::proto::{Capture, Event, ExchangeId, Opening, TraceHeaders};
 use crate::telemetry::{Counters, Lost};
 
 /// Reads both directions of one connection.
@@ -38,10 +40,31 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// A new exchange's name.
-    pub(super) fn next_id(&mut self) -> ExchangeId {
+    /// Says that an exchange begins with a request for `target` in a direction, whose first byte moved at a time and stands at a
+    /// position. Returns what the exchange keeps of that.
+    pub(super) fn begin(
+        &mut self,
+        direction: Direction,
+        target: &[u8],
+        (first, position): (Stamp, u64),
+        trace: Option<Box<TraceHeaders>>,
+    ) -> Opening {
         *self.ids += 1;
-        ExchangeId(*self.ids)
+        let role = if direction == Direction::Write { Role::Client } else { Role::Server };
+        let opening = Opening {
+            id: ExchangeId(*self.ids),
+            conn: self.identity.key,
+            ends: self.identity.ends_as(role),
+            role,
+            first,
+            position,
+            connect: self.identity.connect.take(),
+            trace,
+            excluded: self.capture.excluded.match_target(target),
+        };
+        let kept = Opening { trace: None, ends: Arc::clone(&opening.ends), ..opening };
+        self.events.push(Event::Begin(opening));
+        kept
     }
 
     pub(super) fn lose(&self, why: Lost) {
@@ -117,7 +140,7 @@ impl Parser {
         #[cfg(test)]
         assert!(segment.bytes != Self::PANIC, "asked for by a test");
         let verdict = match self {
-            Self::Http1(http1) => match http1.joined_among_frames(segment).filter(|_| context.frames) {
+            Self::Http1(http1) => match http1.joined_among_frames(segment, context) {
                 Some(onset) => {
                     let mut http2 = Box::new(Http2::joined(onset));
                     let verdict = http2.segment(segment, direction, context);

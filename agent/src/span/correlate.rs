@@ -244,7 +244,7 @@ impl Correlator {
         while let Some((_, id)) = self.parent_queue.pop_front() {
             self.decide(id, true, out);
         }
-        while let Some((_, id)) = self.met_queue.pop_front().or_else(|| self.join_queue.pop_front()) {
+        while let Some(id) = self.next_joining() {
             self.stop_joining(id, out);
         }
         while let Some((_, id)) = self.size_queue.pop_front() {

@@ -80,17 +80,14 @@ pub(super) fn describe(
     shown.number_if(key::HTTP_RESPONSE_STATUS_CODE, call.status);
     shown.number_if(key::HTTP_REQUEST_BODY_SIZE, request.body_size);
     shown.number_if(key::HTTP_RESPONSE_BODY_SIZE, response.and_then(|response| response.body_size));
-    headers(&call.headers, wording, shown);
+    captured(&call.headers, ["http.request.header.", "http.response.header."], wording, shown);
     if wording.names == HttpNames::Both {
         older::describe(call, &addressed, exchange, kind, wording, shown);
     }
 }
 
-/// `http.request.header.<name>` and those of the response: a list each, as there may be several lines of a name.
-fn headers(headers: &[CapturedHeader], wording: &Wording, shown: &mut Shown<'_>) {
-    captured(headers, ["http.request.header.", "http.response.header."], wording, shown);
-}
-
+/// Headers of the request and of the response, under these names with their own behind: a list each, as there may be several
+/// lines of a name.
 fn captured(captured: &[CapturedHeader], names: [&str; 2], wording: &Wording, shown: &mut Shown<'_>) {
     let [request, response] = names;
     for (at, header) in captured.iter().enumerate() {

@@ -66,20 +66,10 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn chunk(sock: u64, direction: u8, setup: u8, now: u64) -> ChunkHeader {
     ChunkHeader {
-        kind: 1,
-        direction,
         flags: u16::from(setup) & (flags::POSITION | flags::LATE),
-        time_ns: now,
-        sock,
-        tgid: 1,
-        tid: 2,
-        first_local: 1,
-        first_peer: 2,
-        local_port: 80,
-        peer_port: 4000,
         family: if setup & 1 == 0 { 2 } else { 1 },
         role: setup >> 3 & 1,
-        ..ChunkHeader::default()
+        ..steps::header(sock, direction, now)
     }
 }
 

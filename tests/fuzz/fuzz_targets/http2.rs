@@ -33,22 +33,12 @@ impl End {
         let Some(position) = self.positions.get_mut(direction) else { return };
         let captured = captured.min(bytes.len());
         let header = ChunkHeader {
-            kind: 1,
-            direction: direction as u8,
             flags: flags::POSITION,
-            time_ns: self.now,
-            sock: 1,
             position: *position,
-            tgid: 1,
-            tid: 2,
-            first_local: 1,
-            first_peer: 2,
-            local_port: 80,
-            peer_port: 4000,
             family: 1,
             captured: captured as u32,
             length: bytes.len() as u32,
-            ..ChunkHeader::default()
+            ..steps::header(1, direction as u8, self.now)
         };
         *position += bytes.len() as u64;
         let payload = bytes.get(..captured).unwrap_or_default();

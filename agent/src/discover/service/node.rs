@@ -61,10 +61,9 @@ pub(super) fn version(place: &Place<'_>, language: Language, args: &[String]) ->
 
 /// Absolute path of the script.
 fn script(place: &Place<'_>, language: Language, args: &[String]) -> Option<String> {
-    let rest = args.get(1..)?;
+    let mut rest = args.get(1..)?;
     let evaluates =
         |argument: &String| ["-e", "--eval", "-p", "--print", "-pe", "-"].contains(&argument.as_str());
-    let mut rest = rest;
     if language != Language::Node {
         // `bun run [script]`, `deno run|serve script`.
         let subcommand = |argument: &String| ["run", "serve", "start"].contains(&argument.as_str());

@@ -1,7 +1,6 @@
 //! Heads: put together from pieces, told apart, and turned into exchanges.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use memchr::memchr;
 use sonde_abi::sniff::Start;
@@ -14,10 +13,10 @@ use super::wire::{
     Line, RequestLine, first_line, head_end, is_registered, request_line, request_line_start, status_line,
 };
 use super::{Http1, LOOKS};
-use crate::conn::{Direction, Role};
+use crate::conn::Direction;
 use crate::proto::HttpCall;
 use crate::proto::parser::{Context, Successor, Verdict};
-use crate::proto::{Call, Event, Exchange, Message, Milestone, Opening, Quality};
+use crate::proto::{Call, Event, Exchange, Message, Milestone, Quality};
 
 /// How much of a head is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,21 +229,8 @@ impl Http1 {
         let half = self.half(direction);
         let (first, last, position) = (half.first, half.last, half.start);
         let exchange = self.outstanding.has_room(context).then(|| {
-            let role = if direction == Direction::Write { Role::Client } else { Role::Server };
-            let opening = Opening {
-                id: context.next_id(),
-                conn: context.identity.key,
-                ends: context.identity.ends_as(role),
-                role,
-                first,
-                position,
-                connect: context.identity.connect.take(),
-                trace,
-                excluded: context.capture.excluded.match_target(line.target),
-            };
-            let kept = Opening { trace: None, ends: Arc::clone(&opening.ends), ..opening };
-            context.events.push(Event::Begin(opening));
-            let (id, opening) = (kept.id, kept);
+            let opening = context.begin(direction, line.target, (first, position), trace);
+            let id = opening.id;
             let request = Message { first, last, body_size: None };
             let call = Call::Http(call);
             let exchange =

@@ -96,9 +96,9 @@ impl Http1 {
     }
 
     /// Whether the connection was joined late and turns out to be HTTP/2: then, since when it is observed.
-    pub(super) fn joined_among_frames(&self, segment: &Segment<'_>) -> Option<Onset> {
+    pub(super) fn joined_among_frames(&self, segment: &Segment<'_>, context: &Context<'_>) -> Option<Onset> {
         // Its first bytes would have been the preface, which looks like a request.
-        let may_be = self.requests.is_none() && self.onset != Onset::FirstByte;
+        let may_be = context.frames && self.requests.is_none() && self.onset != Onset::FirstByte;
         (may_be && is_http2(segment.bytes, segment.length)).then_some(self.onset)
     }
 
@@ -114,12 +114,7 @@ impl Http1 {
             turn: last != direction,
             quiet: now.saturating_sub(time) >= QUIET,
         });
-        let half = self.half(direction);
-        // The end that called connect counts its SYN among the bytes that it wrote.
-        let missing = match half.next.replace(segment.position.saturating_add(segment.length)) {
-            Some(0) if segment.position == 1 && direction == Direction::Write => 0,
-            next => segment.position.saturating_sub(next.unwrap_or(segment.position)),
-        };
+        let missing = segment.follow(&mut self.half(direction).next, direction);
         if missing > 0 {
             self.half(direction).severed = true;
             self.gap(missing, direction, context);

@@ -44,8 +44,7 @@ impl Open {
 
     /// The weightier of two marks stays.
     pub(super) fn mark(&mut self, quality: Quality) {
-        let mark = &mut self.exchange.quality;
-        *mark = Some(mark.map_or(quality, |before| before.min(quality)));
+        quality.add_to(&mut self.exchange.quality);
     }
 
     fn end(mut self, failure: Option<Failure>, context: &mut Context<'_>) {

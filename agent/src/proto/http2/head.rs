@@ -103,7 +103,7 @@ impl Head {
 
     /// The weightier of two marks stays.
     pub(super) fn mark(&mut self, quality: Quality) {
-        self.mark = Some(self.mark.map_or(quality, |before| before.min(quality)));
+        quality.add_to(&mut self.mark);
     }
 
     fn pseudo(&mut self, name: &[u8], value: &[u8]) {

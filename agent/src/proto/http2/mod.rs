@@ -96,13 +96,8 @@ impl Http2 {
         direction: Direction,
         context: &mut Context<'_>,
     ) -> Verdict {
-        let half = self.half(direction);
         let end = segment.position.saturating_add(segment.length);
-        // The end that called connect counts its SYN among the bytes that it wrote.
-        let missing = match half.next.replace(end) {
-            Some(0) if segment.position == 1 && direction == Direction::Write => 0,
-            next => segment.position.saturating_sub(next.unwrap_or(segment.position)),
-        };
+        let missing = segment.follow(&mut self.half(direction).next, direction);
         let stamp = segment.stamp;
         self.hole(missing, direction, stamp, context);
         let (mut bytes, mut position) = (segment.bytes, segment.position);

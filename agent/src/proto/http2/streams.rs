@@ -5,17 +5,16 @@
 //! a moment where its request has not been seen, and a request's end is awaited for a moment where the response has ended.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use super::half::Opened;
 use super::head::{Head, Of};
-use crate::conn::{Direction, Nanos, Role, Stamp};
+use crate::conn::{Direction, Nanos, Stamp};
 use crate::proto::HttpCall;
 use crate::proto::grpc::{self, Counter, RpcCall};
 use crate::proto::parser::Context;
-use crate::proto::{Call, Event, Exchange, Failure, Message, Milestone, Opening, Quality};
+use crate::proto::{Call, Event, Exchange, Failure, Message, Milestone, Quality};
 use crate::telemetry::Lost;
 
 /// Streams open at once on one connection; past it the newest are not reported, and counted.
@@ -87,7 +86,7 @@ impl Size {
 
 impl Stream {
     fn mark(&mut self, quality: Quality) {
-        self.mark = Some(self.mark.map_or(quality, |before| before.min(quality)));
+        quality.add_to(&mut self.mark);
     }
 
     fn size(&mut self, is_request: bool) -> &mut Size {
@@ -247,23 +246,11 @@ impl Streams {
         if grpc {
             call.rpc = Some(Box::new(RpcCall { timeout, ..RpcCall::default() }));
         }
-        let role = if direction == Direction::Write { Role::Client } else { Role::Server };
-        let opening = Opening {
-            id: context.next_id(),
-            conn: context.identity.key,
-            ends: context.identity.ends_as(role),
-            role,
-            first: opened.first,
-            position: opened.position,
-            connect: context.identity.connect.take(),
-            trace,
-            excluded: context.capture.excluded.match_target(call.target.as_bytes()),
-        };
-        let kept = Opening { trace: None, ends: Arc::clone(&opening.ends), ..opening };
-        context.events.push(Event::Begin(opening));
+        let begin = (opened.first, opened.position);
+        let opening = context.begin(direction, call.target.as_bytes(), begin, trace);
         let stream = self.open.entry(id).or_default();
         stream.exchange = Some(Box::new(Exchange {
-            opening: kept,
+            opening,
             request: Message { first: opened.first, last: stamp, body_size: None },
             response: None,
             failure: None,

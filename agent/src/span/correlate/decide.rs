@@ -92,7 +92,7 @@ impl Correlator {
                     self.counters.lose(Lost::WaitingFull, 1);
                     self.decide(id, true, out);
                 }
-            } else if let Some((_, id)) = self.met_queue.pop_front().or_else(|| self.join_queue.pop_front()) {
+            } else if let Some(id) = self.next_joining() {
                 if self.nodes.find(id).is_some_and(|node| node.link == Link::Open) {
                     self.counters.lose(Lost::WaitingFull, 1);
                 }
@@ -120,6 +120,11 @@ impl Correlator {
                 self.decide(call, true, out);
             }
         }
+    }
+
+    /// Takes the server exchange that waits longest for its other end.
+    pub(super) fn next_joining(&mut self) -> Option<ExchangeId> {
+        self.met_queue.pop_front().or_else(|| self.join_queue.pop_front()).map(|(_, id)| id)
     }
 
     /// Whether a server exchange still lacks its other end, which is likely on this node.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::super::build::Shown;
-use super::{Host, client, network, port_of, version};
+use super::{Addressed, client, network, port_of, version};
 use crate::proto::HttpCall;
 use crate::proto::grpc::{Messages, RpcCall, UNIMPLEMENTED, status_name};
 use crate::proto::{Exchange, Failure};
@@ -82,8 +82,8 @@ pub(in crate::span) fn describe(
         shown.text(key::RPC_RESPONSE_STATUS_CODE, &status_text(status));
     }
     let near = if kind == SpanKind::Server { &ends.local } else { &ends.peer };
-    let named = call.host.as_deref().map(Host::parse).filter(|host| !host.name.is_empty());
-    let named = named.or_else(|| Host::of(near));
+    let addressed = Addressed::parse(call, kind);
+    let named = addressed.host_or(near);
     shown.text_if(key::SERVER_ADDRESS, named.as_ref().map(|host| &*host.name));
     shown.number_if(key::SERVER_PORT, named.and_then(|host| host.port).or_else(|| port_of(near)));
     if kind == SpanKind::Server {

@@ -3,6 +3,24 @@
 use std::collections::HashMap;
 
 use sonde::proto::{Event, ExchangeId, Milestone};
+use sonde_abi::ChunkHeader;
+
+/// What the chunks of all steps say alike.
+pub fn header(sock: u64, direction: u8, now: u64) -> ChunkHeader {
+    ChunkHeader {
+        kind: 1,
+        direction,
+        time_ns: now,
+        sock,
+        tgid: 1,
+        tid: 2,
+        first_local: 1,
+        first_peer: 2,
+        local_port: 80,
+        peer_port: 4000,
+        ..ChunkHeader::default()
+    }
+}
 
 /// What is left of the bytes that describe the steps.
 pub struct Input<'a>(pub &'a [u8]);
