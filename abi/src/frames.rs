@@ -37,6 +37,8 @@ pub mod place {
     pub const SKIPPED: u64 = 2;
     /// As [`COPIED`]: the call under way begins with a frame, or seems to.
     pub const FOUND: u64 = 3;
+    /// As [`SKIPPED`], but for the first bytes: a content begins.
+    pub const BEGUN: u64 = 4;
 }
 
 /// What a header says.
@@ -54,7 +56,7 @@ pub struct Header {
 
 /// 1 where a number below 2^63 is zero.
 #[inline(always)]
-fn zero(number: u64, hide: &impl Fn(u64) -> u64) -> u64 {
+pub(crate) fn zero(number: u64, hide: &impl Fn(u64) -> u64) -> u64 {
     hide(hide(number).wrapping_sub(1) >> 63)
 }
 

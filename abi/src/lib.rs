@@ -2,9 +2,10 @@
 //!
 //! `no_std` and without dependencies, so that one definition serves `ebpf` (target `bpfel-unknown-none`) and `agent`, and
 //! so that everything in it is tested and fuzzed on the host. It knows no protocol beyond what decides whether a payload is worth
-//! copying: first bytes ([`sniff`]), and where frames begin ([`frames`]).
+//! copying: first bytes ([`sniff`]), and where frames begin ([`frames`]) and chunks ([`chunks`]).
 #![no_std]
 
+pub mod chunks;
 pub mod conn;
 pub mod frames;
 pub mod limits;

@@ -19,9 +19,9 @@ pub enum Start {
 }
 
 /// One in each byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
+pub(crate) const ONES: u64 = 0x0101_0101_0101_0101;
 /// Bit 7 of each byte.
-const HIGH: u64 = 0x8080_8080_8080_8080;
+pub(crate) const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// Looks at the first bytes of a run, `len` of which are valid (more than [`LOOK`] is the same as [`LOOK`]).
 ///
@@ -99,7 +99,7 @@ const fn letters(word: u64) -> u64 {
 
 /// Bytes from `least` to `most`, both below 0x7f.
 #[inline(always)]
-const fn within(word: u64, least: u8, most: u8) -> u64 {
+pub(crate) const fn within(word: u64, least: u8, most: u8) -> u64 {
     // With bit 7 set, no subtraction borrows from the next byte.
     let word_high = word | HIGH;
     let from = word_high.wrapping_sub(ONES * least as u64);

@@ -54,6 +54,8 @@ enum Next {
     Stop,
     /// The next piece is worth copying.
     More,
+    /// What is left are chunks.
+    Chunks,
 }
 
 /// Who goes on with a call.
@@ -192,7 +194,10 @@ impl Call<'_> {
             return self.send_rest::<A>();
         }
         if self.state.mode == mode::HTTP2 && self.frames().place != place::LOST {
-            return self.send_frames();
+            return self.send_frames(0);
+        }
+        if self.state.flags & state_flags::SOFT != 0 && self.state.head_left != 0 {
+            return self.send_frames(0);
         }
         let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
         let (base, len) = self.hide(base, len);
@@ -201,15 +206,15 @@ impl Call<'_> {
             if !self.begins_frames(start, &first, seen) {
                 match recognise(self.state, start) {
                     Copy::Nothing => return None,
-                    Copy::Length => return self.send_opening::<A>(first, seen),
-                    Copy::Payload => {}
+                    Copy::Length => return self.send_frames(0),
+                    Copy::Payload => self.frames().place = place::LOST,
                 }
             }
             if self.state.flags & state_flags::OPENED == 0 {
                 lifetime::introduce::<A>(&self.socket, self.state);
             }
             if self.state.mode == mode::HTTP2 {
-                return self.send_frames();
+                return self.send_frames(0);
             }
         }
         let (base, len) = self.hide(base, len);
@@ -220,11 +225,26 @@ impl Call<'_> {
         } else {
             self.send_piece::<A, PIECE>(base, if len < PIECE as u64 { len } else { PIECE as u64 }, true)
         };
+        if next == Next::Chunks {
+            cold_path();
+            let skip = self.skipped;
+            return self.send_frames(skip);
+        }
         if next == Next::More {
             cold_path();
             self.send_pieces::<A>();
         }
         Some(Onward::Done)
+    }
+
+    /// Frames, or chunks, begin at a position.
+    #[inline(always)]
+    fn find(&mut self, next: u64) {
+        let position = self.position;
+        let frames = self.frames();
+        frames.next = next;
+        frames.seen = position;
+        frames.place = place::FOUND;
     }
 
     /// The place of this direction among frames.
@@ -257,23 +277,20 @@ impl Call<'_> {
             _ => return false,
         };
         self.state.mode = mode::HTTP2;
-        let position = self.position;
-        let frames = self.frames();
-        frames.next = position + behind;
-        frames.seen = position;
-        frames.place = place::FOUND;
+        let next = self.position + behind;
+        self.find(next);
         true
     }
 
-    /// Leaves the call to the program that walks frames.
+    /// Leaves the call to the program that walks frames, but for its first `skip` bytes.
     #[inline(always)]
-    fn send_frames(&mut self) -> Option<Onward> {
+    fn send_frames(&mut self, skip: u64) -> Option<Onward> {
         let work = frames::work(self.direction)?;
         let announced = processes::announce((self.id >> 32) as u32);
         self.flags |= announced;
         // SAFETY: this processor's element, which nobody else writes before the program that is called next.
         unsafe {
-            (*work).begin(self.source, u64::from(self.length));
+            (*work).begin(self.source, u64::from(self.length), skip);
             self.describe(&raw mut (*work).record, 0);
         }
         Some(Onward::Frames(self.direction))
@@ -434,19 +451,29 @@ impl Call<'_> {
         let payload = unsafe { record.add(ChunkHeader::LEN) };
         let piece = Piece::<N> { at: payload, len: len as usize };
         let whole = len as u32 == self.length;
-        let more = self.state.head_left > 0 && consume(self.state, piece, first, whole);
+        let Consumed { more, end } = if self.state.head_left > 0 {
+            consume(self.state, piece, first, whole)
+        } else {
+            Consumed::NOT_FOUND
+        };
         // Below zero where the bytes come from several buffers: the end of what is left is counted from here.
         self.skipped = behind.wrapping_sub(len);
-        if whole || !(more || self.state.flags & state_flags::PIPELINED != 0) {
+        let more = !whole && (more || self.state.flags & state_flags::PIPELINED != 0);
+        let chunks = first && end != 0 && !more && piece.chunks_at(end);
+        if !(more || chunks) {
             self.submit::<A>(record, size, len as u32);
             return Next::Stop;
         }
         cold_path();
+        // Where chunks follow, they are sent by themselves, from the first on.
+        let (len, behind) = if chunks { (end, end) } else { (len, behind) };
         // What the verifier knows of these numbers differs from path to path; without that knowledge the paths are one.
+        let len = bounded(forget(record, len), N as u64);
         let rest = forget(record, u64::from(self.length) - len) as u32;
         let position = forget(record, self.position + len);
         let skipped = forget(record, behind);
         let flags = forget(record, u64::from(self.flags)) as u16;
+        let chunks = forget(record, u64::from(chunks));
         self.length = len as u32;
         self.flags |= flags::CONTINUES;
         self.submit::<A>(record, size, len as u32);
@@ -454,18 +481,11 @@ impl Call<'_> {
         self.position = position;
         self.skipped = skipped;
         self.flags = flags;
-        Next::More
-    }
-
-    /// Sends a call of a body: its length, and the bytes that were looked at, since a chunk's size may be among them.
-    #[inline(always)]
-    fn send_opening<A: Access>(&mut self, first: [u64; 2], seen: u32) -> Option<Onward> {
-        const SIZE: u64 = (ChunkHeader::LEN + sniff::LOOK) as u64;
-        let record = self.reserve(SIZE)?;
-        // SAFETY: the record has room for a header and these bytes, and is aligned to eight.
-        unsafe { record.add(ChunkHeader::LEN).cast::<[u64; 2]>().write(first) };
-        self.submit::<A>(record, SIZE, seen);
-        Some(Onward::Done)
+        if chunks == 0 {
+            return Next::More;
+        }
+        self.find(position);
+        Next::Chunks
     }
 
     /// Sends what is left of the call as a length.
@@ -474,21 +494,6 @@ impl Call<'_> {
         let record = self.reserve(ChunkHeader::LEN as u64)?;
         self.submit::<A>(record, ChunkHeader::LEN as u64, 0);
         Some(Onward::Done)
-    }
-
-    /// The last eight bytes of what is left, where they are in the buffer under way or in the next.
-    #[inline(always)]
-    fn tail(&self) -> Option<u64> {
-        let mut buffer = user::buffer(self.source, self.index)?;
-        let mut left = u64::from(self.length).wrapping_add(self.skipped);
-        if left > buffer.len {
-            left -= buffer.len;
-            buffer = user::buffer(self.source, self.index + 1)?;
-            if left > buffer.len {
-                return None;
-            }
-        }
-        user::read::<u64>(buffer.base.wrapping_add(left).wrapping_sub(8))
     }
 
     #[inline(always)]
@@ -509,7 +514,8 @@ impl Call<'_> {
     fn submit<A: Access>(&mut self, record: *mut u8, size: u64, captured: u32) {
         // Eight bytes or more that are not copied end the chunk.
         let ends = self.length > captured + 7 && self.flags & (flags::CONTINUES | flags::NO_BUFFER) == 0;
-        let tail = if ends { self.tail() } else { None };
+        let behind = self.skipped.wrapping_add(u64::from(self.length));
+        let tail = if ends { user::tail(self.source, self.index, behind) } else { None };
         self.flags |= if tail.is_some() { flags::TAIL } else { 0 };
         // SAFETY: the record has room for a header.
         unsafe { (&raw mut (*record.cast::<ChunkHeader>()).tail).cast::<u64>().write(tail.unwrap_or(0)) };
@@ -646,26 +652,34 @@ pub fn leave_alone(state: &mut ConnState) {
     }
 }
 
-/// Takes a piece off the head under way. True: the head goes on behind it, and is worth copying.
+/// What became of a head.
+struct Consumed {
+    /// It goes on behind the piece, and is worth copying.
+    more: bool,
+    /// Where it ended, 0 where that is not known.
+    end: u64,
+}
+
+impl Consumed {
+    const NOT_FOUND: Self = Self { more: false, end: 0 };
+}
+
+/// Takes a piece off the head under way.
 #[inline(always)]
-fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, whole: bool) -> bool {
+fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, whole: bool) -> Consumed {
     let len = piece.len as u32;
     let left = state.head_left.saturating_sub(len);
     let response = state.flags & state_flags::RESPONSE != 0;
-    if state.flags & state_flags::SOFT != 0 {
-        state.head_left = left;
-        return false;
-    }
     if piece.ends_head() && (response || !first) {
         state.head_left = 0;
-        return false;
+        return Consumed { more: false, end: piece.len as u64 };
     }
     if response && (whole || !first) {
         // Most responses bring head and body in one call: not worth a search. If the head goes on, it does so soon. And one
         // that is longer than a large piece has nothing to say that is worth more.
         state.flags |= state_flags::SOFT;
         state.head_left = SOFT_HEAD_BYTES;
-        return false;
+        return Consumed::NOT_FOUND;
     }
     // Further pieces are copied without a search: most of them end with the head, and few calls have any.
     let end = if first { piece.forgetting().head_end() } else { 0 };
@@ -674,11 +688,11 @@ fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, 
         if left == 0 {
             count(KernelCounter::HeadTooLong);
         }
-        return left > 0;
+        return Consumed { more: left > 0, end: 0 };
     }
     state.head_left = 0;
     if !response && piece.request_at(end) {
         state.flags |= state_flags::PIPELINED;
     }
-    false
+    Consumed { more: false, end: end as u64 }
 }

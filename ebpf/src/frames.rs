@@ -1,6 +1,7 @@
-//! Calls of connections that speak HTTP/2: which of their bytes cross the ring.
+//! Calls of connections that speak HTTP/2, and those of HTTP/1 that move chunks: which of their bytes cross the ring.
 //!
-//! Frames are copied, but for long contents of streams, which are passed over by arithmetic. A program of its own, called by
+//! Frames are copied, but for long contents of streams, and of chunks their size lines; the rest is passed over by arithmetic.
+//! A program of its own, called by
 //! the one that saw the call and then by itself for each piece of it, so that the verifier sees one piece and not all of them.
 //! What one leaves for the next stands in [`Work`].
 
@@ -10,19 +11,23 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use core::ffi::c_void;
 use core::hint::cold_path;
+use sonde_abi::chunks;
+use sonde_abi::conn::mode;
 use sonde_abi::frames::{HEADER, header, place};
 use sonde_abi::limits::{
-    CONTENT_START, FRAMES_BUFFERS, FRAMES_PER_PIECE, FRAMES_PIECE, FRAMES_PIECES, HEAD_BYTES, SHORT_CONTENT,
+    CHUNKS_PER_PIECE, CHUNKS_PIECE, CONTENT_START, FRAMES_BUFFERS, FRAMES_PER_PIECE, FRAMES_PIECE,
+    FRAMES_PIECES, HEAD_BYTES, SHORT_CONTENT,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
+use sonde_abi::sniff::LOOK;
 use sonde_abi::{ChunkHeader, ConnState, Direction};
 
 use crate::access::{Access, Kernel, Typed, Walked, least, negative, opaque};
 use crate::conn::Socket;
 use crate::emit::{self, Onward, leave_alone};
 use crate::maps::{FRAMES_RECEIVED, FRAMES_SENT, RING, WORK, count};
-use crate::user::{Buffer, Source};
+use crate::user::{self, Buffer, ONE, Source};
 
 /// A number below this is an offset into a piece.
 const MASK: u64 = FRAMES_PIECE as u64;
@@ -141,7 +146,8 @@ pub fn give_up(direction: Direction) {
     // SAFETY: as in `step`.
     let work = unsafe { &mut *work };
     count(KernelCounter::FarBuffer);
-    work.send(work.left, 0);
+    let behind = work.passed.wrapping_add(work.skip).wrapping_add(work.left);
+    work.send(work.left, 0, behind);
 }
 
 #[inline(always)]
@@ -153,11 +159,16 @@ fn step<A: Access>(ctx: &impl EbpfContext, direction: Direction, socket: impl Fn
     let Some(state) = A::known(sock) else { return };
     // SAFETY: as in `emit::moved`.
     let state = unsafe { &mut *state };
-    if work.pieces == 0 {
+    // Two pieces, written out: the kernel lets programs call each other so often and no more.
+    let goes_on = if work.pieces == 0 {
+        // By itself, and the first piece by the next call: the verifier follows each way through this.
         // SAFETY: a header.
         unsafe { Socket { sock }.describe::<A>(state, &raw mut work.record) };
-    }
-    if work.next_piece(state, direction) {
+        work.first_piece(state, direction)
+    } else {
+        work.next_piece(state, direction) && work.next_piece(state, direction)
+    };
+    if goes_on {
         go_on(ctx, direction);
     }
 }
@@ -170,47 +181,70 @@ struct Gathered {
     more: u64,
 }
 
-/// What the frames of a piece came to.
+/// What the frames of a piece came to, or the chunks.
 struct Found {
-    /// Where the next header stands, from the piece's first byte.
+    /// Where the next one stands, from the piece's first byte.
     at: u64,
-    /// Frames that were passed.
-    frames: u64,
-    /// Not 0: what stands there is no frame's header.
-    bad: u64,
-    /// Length of that frame where its content is to be passed over, 0 for none.
+    /// Bytes of its header.
+    header: u64,
+    /// Bytes behind that, where they are to be passed over; else 0.
     long: u64,
+    /// Those that were passed.
+    count: u64,
+    /// Not 0: what stands there is none.
+    bad: u64,
+    /// Not 0: no other follows.
+    last: u64,
+    /// Not 0: the last one's content is to be passed over, but for its first bytes, which are not all there.
+    begun: u64,
 }
 
 impl Work {
-    /// Takes on a call that moved `length` bytes; the record's header is still to be filled in.
+    /// Takes on a call that moved `length` bytes behind `skip` that were sent; the record's header is still to be filled in.
     #[inline(always)]
-    pub fn begin(&mut self, source: Source, length: u64) {
+    pub fn begin(&mut self, source: Source, length: u64, skip: u64) {
         self.source = source;
         self.index = 0;
         self.passed = 0;
-        self.skip = 0;
+        self.skip = skip;
         self.left = length;
         self.pieces = 0;
         self.record.tail = [0; 8];
     }
 
+    /// Sends what comes before the first piece. True: there is one.
+    #[inline(always)]
+    fn first_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
+        let [write, read] = &mut state.frames;
+        let frames = if let Direction::Write = direction { write } else { read };
+        if frames.place == place::SKIPPED && frames.next > self.record.position {
+            let skip = least(frames.next - self.record.position, self.left);
+            // Of a body the first bytes are copied all the same: it may be another coding than it seems.
+            let opening = if state.mode == mode::HTTP1 { self.open(skip) } else { 0 };
+            let behind = self.passed.wrapping_add(self.skip).wrapping_add(self.left);
+            self.send(skip, opening, behind);
+            self.skip = self.skip.wrapping_add(skip);
+            frames.seen = self.record.position;
+        }
+        self.pieces = 1;
+        self.left != 0
+    }
+
     /// Sends the next piece. True: another one follows.
     #[inline(always)]
     fn next_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
+        let http1 = self.forget(u64::from(state.mode == mode::HTTP1));
         let [write, read] = &mut state.frames;
         let frames = if let Direction::Write = direction { write } else { read };
         // The place was told by frames before these, and not guessed from this call.
         let told = self.forget(frames.place ^ place::FOUND);
-        if frames.place == place::SKIPPED && frames.next > self.record.position {
-            self.skip = least(frames.next - self.record.position, self.left);
-            self.send(self.skip, 0);
-            if self.left == 0 {
-                frames.seen = self.record.position;
-                return false;
-            }
-        }
+        let begun = self.forget(u64::from(frames.place == place::BEGUN));
         let position = self.record.position;
+        // A body is tried, whatever it is.
+        if http1 != 0 && frames.place == place::LOST {
+            frames.place = place::FOUND;
+            frames.next = position;
+        }
         let behind = frames.next.wrapping_sub(position);
         // Where a header is cut, its first bytes were the last of what was looked at before.
         let cut = frames.seen == position && behind.wrapping_add(BEFORE) >> 63 == 0;
@@ -219,25 +253,43 @@ impl Work {
         let known = self.forget(u64::from(known));
         let from = self.forget(if known != 0 { behind } else { MASK + 1 });
         let position = self.forget(position);
-        let Gathered { taken, more } = self.gather();
+        let soft = http1 & u64::from(state.head_left != 0);
+        let soft = self.forget(soft);
+        let most = self.forget(if http1 != 0 && soft == 0 { CHUNKS_PIECE } else { MASK });
+        // Once more, since each that was asked is known from there on.
+        let (known, http1, soft) = (self.forget(known), self.forget(http1), self.forget(soft));
+        let Gathered { taken, more } = self.gather(most);
         let end = self.put_before(frames.last);
-        let found = self.walk(from, taken);
+        let found = if http1 != 0 { self.walk::<true>(from, taken) } else { self.walk::<false>(from, taken) };
         let last = self.word_at(taken).0;
+        let end = self.forget(end);
         self.put_before(end);
         let (mut length, mut captured) = (self.left, taken);
         let more = more != 0 && self.pieces < FRAMES_PIECES;
-        if known == 0 || found.bad != 0 {
+        if known == 0 || found.bad | found.last != 0 {
             frames.place = place::LOST;
+            if soft != 0 {
+                // Perhaps more of a response's head.
+                state.head_left = state.head_left.saturating_sub(taken as u32);
+            } else if http1 != 0 && found.last == 0 {
+                captured = least(taken, LOOK as u64);
+            }
         } else if found.long != 0 {
-            let behind = found.at + HEADER + found.long;
+            let header = found.at + found.header;
             frames.place = place::SKIPPED;
-            frames.next = position + behind;
-            captured = least(taken, found.at + HEADER + CONTENT_START);
+            frames.next = position + header + found.long;
+            captured = least(taken, header + if http1 != 0 { LOOK as u64 } else { CONTENT_START });
             if more {
-                length = least(behind, length);
+                length = least(header + found.long, length);
+            }
+        } else if begun != 0 && found.at > taken {
+            frames.place = place::SKIPPED;
+            captured = least(taken, CONTENT_START);
+            if more {
+                length = least(found.at, length);
             }
         } else {
-            frames.place = place::COPIED;
+            frames.place = if found.begun != 0 { place::BEGUN } else { place::COPIED };
             frames.next = position + found.at;
             if more {
                 length = taken;
@@ -245,26 +297,44 @@ impl Work {
         }
         frames.seen = position + length;
         frames.last = last;
-        if !more && taken < length && frames.next < frames.seen {
+        if !more && taken < length && frames.next < frames.seen && frames.place != place::LOST {
             // A header is among what cannot be read.
             frames.place = place::LOST;
             count(KernelCounter::FarBuffer);
         }
         let goes_on = frames.place != place::LOST;
-        if known != 0 && found.bad != 0 {
+        if http1 != 0 && goes_on {
+            state.head_left = 0;
+        }
+        if http1 == 0 && known != 0 && found.bad != 0 {
             state.looks += 1;
             leave_alone(state);
-        } else if found.frames != 0 && told != 0 {
+        } else if found.count != 0 && told != 0 {
             state.looks = 0;
         }
+        let behind = self.passed.wrapping_add(self.left).wrapping_sub(taken);
+        self.send(length, captured, behind);
         self.skip = length.wrapping_sub(taken);
-        self.send(length, captured);
         goes_on && self.left != 0
     }
 
-    /// Copies the next bytes of the call, as many as a piece takes, out of as many buffers as it takes.
+    /// Copies the first bytes of a call of at least as many from a plain buffer, and says how many.
     #[inline(always)]
-    fn gather(&mut self) -> Gathered {
+    fn open(&mut self, length: u64) -> u64 {
+        if self.source.count != ONE || length < LOOK as u64 {
+            return 0;
+        }
+        let Some([low, high]) = user::read::<[u64; 2]>(self.source.address.wrapping_add(self.skip)) else {
+            return 0;
+        };
+        let [first, second, ..] = &mut self.piece;
+        (*first, *second) = (low, high);
+        LOOK as u64
+    }
+
+    /// Copies the next bytes of the call, up to `most`, out of as many buffers as it takes.
+    #[inline(always)]
+    fn gather(&mut self, most: u64) -> Gathered {
         // All ones for a plain buffer. No vector is that long.
         let plain = negative(self.source.count);
         let buffers = self.source.count & !plain | plain & 1;
@@ -279,7 +349,7 @@ impl Work {
             };
             let base = self.source.address & plain | buffer.base & !plain;
             let len = (plain | buffer.len) & LONGEST;
-            let room = least(self.left.wrapping_sub(taken), MASK.wrapping_sub(taken));
+            let room = least(self.left.wrapping_sub(taken), most.wrapping_sub(taken));
             let left = len.wrapping_sub(self.passed);
             let left = left & !negative(left);
             let skip = least(self.skip, left);
@@ -301,7 +371,7 @@ impl Work {
             more = self.forget(
                 read & negative(self.index.wrapping_sub(buffers)) & negative(taken.wrapping_sub(self.left)),
             );
-            if more & negative(taken.wrapping_sub(MASK)) == 0 {
+            if more & negative(taken.wrapping_sub(most)) == 0 {
                 break;
             }
             rounds += 1;
@@ -309,28 +379,44 @@ impl Work {
         Gathered { taken: self.forget(taken), more: self.forget(more) }
     }
 
-    /// Passes from frame to frame, the first header at `from` (below zero by up to eight: its first bytes stand before the
-    /// piece), until one is not all within `taken` bytes, or cannot be one, or its content is not worth copying.
+    /// Passes from frame to frame, or from chunk to chunk, the first at `from` (below zero by up to eight: its first bytes stand
+    /// before the piece), until one's header is not all within `taken` bytes, or is none, or its content is not worth copying.
     #[inline(always)]
-    fn walk(&mut self, from: u64, taken: u64) -> Found {
-        let mut found = Found { at: self.forget(from), frames: 0, bad: 0, long: 0 };
+    fn walk<const CHUNKS: bool>(&mut self, from: u64, taken: u64) -> Found {
+        let mut found =
+            Found { at: self.forget(from), header: 0, long: 0, count: 0, bad: 0, last: 0, begun: 0 };
         let mut rounds = 0;
-        while rounds < FRAMES_PER_PIECE {
-            let (low, ninth) = self.word_at(found.at.wrapping_add(BEFORE));
-            let header = header(low, ninth, &opaque);
-            let behind = found.at.wrapping_add(HEADER);
+        while rounds < if CHUNKS { CHUNKS_PER_PIECE } else { FRAMES_PER_PIECE } {
+            let (low, high) = self.word_at(found.at.wrapping_add(BEFORE));
+            let (octets, length, bad, limit, start);
+            if CHUNKS {
+                let high = self.word_at(found.at.wrapping_add(2 * BEFORE)).0;
+                let line = chunks::line(low, high, &opaque);
+                (octets, length, bad, limit, start) = (line.octets, line.size, line.bad, 0, 0);
+            } else {
+                let header = header(low, high, &opaque);
+                (octets, length, bad, start) = (HEADER, header.length, header.impossible, CONTENT_START);
+                limit = SHORT_CONTENT + header.telling * (HEAD_BYTES as u64 - SHORT_CONTENT);
+            }
+            let behind = found.at.wrapping_add(octets);
             let cut = negative(taken.wrapping_sub(behind));
-            let bad = opaque(header.impossible.wrapping_neg()) & !cut;
-            let limit = SHORT_CONTENT + header.telling * (HEAD_BYTES as u64 - SHORT_CONTENT);
-            let long = negative(taken.wrapping_sub(behind.wrapping_add(header.length)))
-                & negative(limit.wrapping_sub(header.length))
+            let bad = opaque(bad.wrapping_neg()) & !cut;
+            let long = negative(taken.wrapping_sub(behind.wrapping_add(length)))
+                & negative(limit.wrapping_sub(length))
                 & !cut
                 & !bad;
-            let on = !(cut | bad | long);
+            // Its content's start goes on behind the piece.
+            let begun = long & negative(taken.wrapping_sub(behind).wrapping_sub(start));
+            let long = long & !begun;
+            let last = if CHUNKS { negative(length.wrapping_sub(1)) & !cut & !bad } else { 0 };
+            let on = !(cut | bad | long | last);
+            found.header = self.forget(octets);
             found.bad = self.forget(bad);
-            found.long = self.forget(long & header.length);
-            found.at = self.forget(found.at.wrapping_add(on & (HEADER + header.length)));
-            found.frames = self.forget(found.frames.wrapping_sub(on));
+            found.long = self.forget(long & length);
+            found.last = self.forget(last);
+            found.begun = self.forget(begun);
+            found.at = self.forget(found.at.wrapping_add(on & (octets + length)));
+            found.count = self.forget(found.count.wrapping_sub(on));
             if on == 0 {
                 break;
             }
@@ -367,16 +453,24 @@ impl Work {
         unsafe { core::mem::replace(&mut *place, word) }
     }
 
-    /// Sends a record of the next `length` bytes, of which `captured` are in the piece.
+    /// Sends a record of the next `length` bytes, of which `captured` are in the piece. `behind`: where the call ends, from the
+    /// beginning of the buffer under way.
     #[inline(always)]
-    fn send(&mut self, length: u64, captured: u64) {
+    fn send(&mut self, length: u64, captured: u64, behind: u64) {
         const ANNOUNCED: u16 = flags::NEW_PROCESS | flags::FORKED;
         self.left = self.left.wrapping_sub(length);
         self.pieces += 1;
         let size = size_of::<ChunkHeader>() as u64 + (captured & MASK);
         let announced = self.record.flags & ANNOUNCED;
         let continues = u64::from(flags::CONTINUES) & negative(self.left.wrapping_neg());
-        self.record.flags = self.record.flags & !flags::CONTINUES | continues as u16;
+        self.record.flags = self.record.flags & !(flags::CONTINUES | flags::TAIL) | continues as u16;
+        if self.left == 0 && length > captured + 7 {
+            // The end of a body may be seen there.
+            if let Some(tail) = user::tail(self.source, self.index, behind) {
+                self.record.tail = tail.to_ne_bytes();
+                self.record.flags |= flags::TAIL;
+            }
+        }
         self.record.length = length as u32;
         self.record.captured = captured as u32;
         let wake = emit::wake(size, announced);

@@ -1,6 +1,8 @@
 //! Where a head ends within a piece that was copied.
 
-use sonde_abi::ChunkHeader;
+use sonde_abi::{ChunkHeader, chunks, sniff};
+
+use crate::access::{bounded, opaque};
 
 /// Bytes behind a record's payload that may be read (and hold whatever the ring held).
 pub const SLACK: usize = 8;
@@ -115,6 +117,21 @@ impl<const N: usize> Piece<N> {
             unsafe { (self.at.add(at).cast::<u64>().read(), self.at.add(at + 8).cast::<u64>().read()) };
         let next = these >> 8 | after << 56;
         equal(these, b'\n') & equal(next, b'\r')
+    }
+
+    /// Whether a chunk's size line stands at `at`, all that is looked at of it included.
+    #[inline(always)]
+    pub fn chunks_at(&self, at: u64) -> bool {
+        if at + sniff::LOOK as u64 > self.len as u64 {
+            return false;
+        }
+        let at = bounded(at, (N - sniff::LOOK) as u64);
+        let bits = (at & 7) * 8;
+        // SAFETY: aligned, and within the payload and its slack.
+        let [these, next, after] =
+            unsafe { self.at.add((at & !7) as usize).cast::<[u64; 3]>().read_volatile() };
+        let word = |low: u64, high: u64| low >> bits | high << 1 << (63 - bits);
+        chunks::begins(&[word(these, next), word(next, after)], &opaque)
     }
 
     /// Whether another request seems to begin at `from`: three upper-case letters.

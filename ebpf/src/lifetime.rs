@@ -94,7 +94,9 @@ fn tell<A: Access>(sock: Kernel, event: LifeEvent) -> Option<()> {
     let state = A::known(sock)?;
     // SAFETY: a map value, read only.
     let state = unsafe { &*state };
-    if state.mode != mode::HTTP1 && state.mode != mode::HTTP2 {
+    // What is left alone may have been something before: a WebSocket's connection.
+    let opened = state.flags & state_flags::OPENED != 0;
+    if state.mode == mode::UNKNOWN || (state.mode == mode::OFF && !opened) {
         return None;
     }
     // SAFETY: a member of `struct sock`.

@@ -88,6 +88,20 @@ pub fn nth(source: Source, index: u64) -> Option<Buffer> {
     read(source.address.wrapping_add(index * size_of::<Buffer>() as u64))
 }
 
+/// The last eight of the bytes that end `left` behind the beginning of a buffer, where they are in it or in the next.
+#[inline(always)]
+pub fn tail(source: Source, index: u64, mut left: u64) -> Option<u64> {
+    let mut last = buffer(source, index)?;
+    if left > last.len {
+        left -= last.len;
+        last = buffer(source, index + 1)?;
+        if left > last.len {
+            return None;
+        }
+    }
+    read(last.base.wrapping_add(left).wrapping_sub(8))
+}
+
 /// Reads from the process, `None` where the memory is not there.
 #[inline(always)]
 pub fn read<T: Copy>(from: u64) -> Option<T> {

@@ -57,7 +57,9 @@ const fn words(why: Lost) -> &'static str {
         }
         Lost::HeadTooLong => "heads cut off: longer than what is captured",
         Lost::NoBuffer => "calls without payload: the hook cannot see their buffers",
-        Lost::FarBuffer => "buffers of vectored calls: more than are looked at",
+        Lost::FarBuffer => {
+            "calls with more buffers, frames or chunks than are looked at: their bodies have no size, their frames were not read"
+        }
         Lost::LeftAlone => "connections left alone: nothing on them was answered as HTTP",
         Lost::BadRecord => "records: they could not be decoded",
         Lost::ConnectionsFull => "connections forgotten: too many at once",
