@@ -200,7 +200,7 @@ impl Call<'_> {
                 Copy::Payload => {}
             }
             if self.state.flags & state_flags::OPENED == 0 {
-                lifetime::introduce::<A>(&self.socket, self.state);
+                lifetime::introduce::<A>(&self.socket, self.state, self.position);
             }
         }
         let (base, len) = self.hide(base, len);
