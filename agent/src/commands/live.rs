@@ -9,8 +9,8 @@ use sonde_abi::settings::Selection;
 use sonde_abi::{ProcessState, Record};
 use tracing::{error, info, warn};
 
-use super::Failure;
 use super::reload::Follow;
+use super::{Failure, features};
 use crate::config::Targets;
 use crate::conn::Nanos;
 use crate::discover::{Decision, Process, Processes, Starts};
@@ -18,7 +18,7 @@ use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::probe::{ProbeError, Probes, Ring, Settings, may_have_perf_events};
+use crate::probe::{ProbeError, Probes, Ring, Settings};
 use crate::replay::{KERNEL_LOSSES, Losses};
 use crate::telemetry::{Counters, Lost};
 
@@ -193,7 +193,7 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Finds out; refuses where nothing can be observed.
     pub(super) fn look(hooks: HookChoice) -> Result<Self, Failure> {
-        let mut features = Features::detect();
+        let mut features = features();
         let chosen = choose_hooks(hooks, &features)?;
         for concern in features.concerns() {
             warn!("{concern}");
@@ -202,13 +202,7 @@ impl Kernel {
             info!("not using the better hooks {family}: {why}");
         }
         // Asked of the types, which are taken out below.
-        let mut perf_events = features.wants_perf_events();
-        if perf_events && let Err(why) = may_have_perf_events() {
-            warn!(
-                "calls may go unseen: this kernel skips programs other than perf events', which are refused: {why}"
-            );
-            perf_events = false;
-        }
+        let perf_events = features.wants_perf_events();
         let types = std::mem::replace(&mut features.types, Err(String::new())).map_err(|why| {
             Failure::System { what: "the kernel's types", source: std::io::Error::other(why) }
         })?;
