@@ -100,7 +100,7 @@ fn prepare(selection: &Selection) -> Result<Tools> {
         let fetching = scope
             .spawn(|| selection.kernels.iter().try_for_each(|version| kernels::folder(version).map(drop)));
         let tools = setup::setup(true)?;
-        build::bpf(&tools, false)?;
+        build::bpf(&tools)?;
         joined(fetching.join())?;
         anyhow::Ok(tools)
     })?;
