@@ -248,9 +248,10 @@ fn the_end_of_a_connection_that_waits_is_its_end_when_another_takes_its_place() 
 
 #[test]
 fn exchanges_of_an_older_connection_say_so() {
-    for (role, marked) in [(0, true), (1, false)] {
+    let unknown = u64::MAX;
+    for (role, marked, opens) in [(0, true, [400, 900]), (1, false, [400, 900]), (0, true, [unknown; 2])] {
         let mut node = node(Limits::default());
-        node.opens(1, 400, 900);
+        node.opens(1, opens[0], opens[1]);
         for (at, n) in [(400, 900), (400 + REQUEST.len() as u64, 900 + RESPONSE.len() as u64)] {
             node.chunk(ChunkHeader { role, ..header(1, 0, at) }, REQUEST);
             node.chunk(ChunkHeader { role, ..header(1, 1, n) }, RESPONSE);
