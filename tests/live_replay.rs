@@ -318,15 +318,14 @@ fn single(recorded: &Recorded, random: &mut Random, kinds: &[Part]) -> Vec<(Stri
     cases
 }
 
-/// As [`many`] names it; `open_losses_of_a_fifth`.
-const A_FIFTH: &str = "20% of all";
-
 /// So many of a hundred records, here and there; and stretches, where the ring was full for a while.
 fn many(recorded: &Recorded, random: &mut Random) -> Vec<(String, Vec<usize>)> {
     let parts = recorded.recording.parts();
     let mut cases = Vec::new();
     for of_hundred in [1, 5, 20] {
-        for _ in 0..20 {
+        // With one of five the beginning of a connection goes unseen, and what would show that.
+        let often = if of_hundred == 20 { 100 } else { 20 };
+        for _ in 0..often {
             let lost = parts.iter().filter(|_| random.below(100) < of_hundred).map(|(at, _)| *at);
             cases.push((format!("{of_hundred}% of all"), lost.collect()));
         }
@@ -354,29 +353,12 @@ fn lossy() {
         let sums = without(&hooks, &recorded, &cases);
         for (name, sum) in &sums {
             assert_eq!(sum.wrong, Vec::<String>::new(), "({hooks}) {name}");
-            if name != A_FIFTH {
-                assert_eq!(sum.unmarked, Vec::<String>::new(), "({hooks}) {name}");
-            }
+            assert_eq!(sum.unmarked, Vec::<String>::new(), "({hooks}) {name}");
         }
         for part in seen_later {
             let sum = &sums[&format!("{part:?}")];
             // One record is of one request at most.
             assert!(sum.missing <= sum.replays, "({hooks}) {part:?}: {} spans missing", sum.missing);
-        }
-    }
-}
-
-/// One record of five, with which the beginning of a connection can go unseen, and what would show that.
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn open_losses_of_a_fifth() {
-    let _gate = gate::enter();
-    for hooks in gate::hook_families() {
-        let recorded = record(&hooks);
-        let mut cases = many(&recorded, &mut Random(8));
-        cases.retain(|(name, _)| name == A_FIFTH);
-        for (name, sum) in without(&hooks, &recorded, &cases) {
-            assert_eq!(sum.unmarked, Vec::<String>::new(), "({hooks}) {name}");
         }
     }
 }

@@ -137,8 +137,10 @@ pub struct ChunkHeader {
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifeEvent {
-    /// The process called connect; `time_ns`, `tgid` and `tid` are those of the call. Sent before the connection's first
-    /// chunk, not when it happens, so that silent connections cost nothing.
+    /// The connection's first chunk follows; sent then, so that silent connections cost nothing. Where the process was seen to
+    /// call connect, `time_ns`, `tgid` and `tid` are those of the call, else the ids are 0. Chunks begin at `written` and `read`: what
+    /// stands before that was not sent. Where another thread's call was under way, its chunk may begin before that too. Not sent
+    /// of a connection that was accepted and whose first byte the first chunk moves. The agent says `u64::MAX` where it cannot tell.
     Open = 1,
     /// This end has sent its FIN: it will write no more. `written` and `read` say how far each direction had come.
     Finished = 2,

@@ -211,7 +211,7 @@ impl Call<'_> {
                 }
             }
             if self.state.flags & state_flags::OPENED == 0 {
-                lifetime::introduce::<A>(&self.socket, self.state);
+                lifetime::introduce::<A>(&self.socket, self.state, self.position);
             }
             if self.state.mode == mode::HTTP2 {
                 return self.send_frames(0);

@@ -1,7 +1,8 @@
 //! When connections begin and end: `inet_sock_set_state`.
 //!
 //! Who called connect is kept in the socket's state and told before the connection's first chunk, so that a connection
-//! without a byte costs no record. FIN and the end are told where HTTP was seen.
+//! without a byte costs no record; so are the places in both streams where the chunks begin. FIN and the end are told where HTTP
+//! was seen.
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -15,7 +16,7 @@ use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::limits::UNIX_PATH;
 use sonde_abi::record::life_flags;
 use sonde_abi::settings::{ABSENT, KernelCounter};
-use sonde_abi::{ConnState, LifeEvent, LifeHeader, RecordKind, Role};
+use sonde_abi::{ConnState, Direction, LifeEvent, LifeHeader, RecordKind, Role};
 
 use crate::access::{Access, Kernel, Typed, Walked, bounded, probe};
 use crate::conn::{Reached, Socket};
@@ -109,14 +110,21 @@ fn tell<A: Access>(sock: Kernel, event: LifeEvent) -> Option<()> {
     output(&header, LifeHeader::LEN as u64)
 }
 
-/// Tells who called connect, before the first chunk of a connection.
+/// Tells who called connect, and how far both directions had come, before the first chunk of a connection.
 #[inline(always)]
-fn opened(sock: Kernel, state: &ConnState) {
+fn opened(sock: Kernel, state: &ConnState, written: u64, read: u64) {
+    let time_ns = match state.connect_time {
+        // SAFETY: a helper without arguments.
+        0 => unsafe { bpf_ktime_get_ns() },
+        time_ns => time_ns,
+    };
     let header = LifeHeader {
         event: LifeEvent::Open as u8,
-        time_ns: state.connect_time,
+        time_ns,
         tgid: state.connect_tgid,
         tid: state.connect_tid,
+        written,
+        read,
         ..life(sock, state)
     };
     output(&header, LifeHeader::LEN as u64);
@@ -241,12 +249,25 @@ fn output<T>(record: &T, size: u64) -> Option<()> {
     Some(())
 }
 
-/// Tells once of a connection, before its first chunk. Apart, for its stack.
+/// Tells once of a connection, before its first chunk, which stands at `position`. Whoever reads the records knows from it where
+/// they begin: what is missing behind that was lost. Nothing is said of a connection that was accepted and begins with this chunk.
 #[inline(always)]
-pub fn introduce<A: Access>(socket: &Socket, state: &mut ConnState) {
+pub fn introduce<A: Access>(socket: &Socket, state: &mut ConnState, position: u64) {
     state.flags |= state_flags::OPENED;
-    if state.connect_time != 0 {
-        opened(socket.sock, state);
+    let (mut written, mut read) = if socket.is_unix::<A>() {
+        (state.written, state.read)
+    } else {
+        let Reached { written, read, .. } = socket.reached::<A>(state);
+        (written, read)
+    };
+    // The other number may count a call that another thread is about to tell of.
+    if state.last_direction == Direction::Write as u8 + 1 {
+        written = position;
+    } else {
+        read = position;
+    }
+    if state.connect_time != 0 || written | read != 0 {
+        opened(socket.sock, state, written, read);
     }
     if socket.is_unix::<A>() {
         let _ = named::<A>(socket.sock, state);

@@ -24,9 +24,9 @@ pub static PROCESSES: Array<[u8; PAGE], 1024, { BPF_F_MMAPABLE as usize }> = Arr
 /// Bytes in an element of [`PROCESSES`].
 const PAGE: usize = 4096;
 
-/// How processes began, by [`Start::place`].
+/// How processes began, by [`Start::place`]. Mapped, as [`COUNTERS`] is.
 #[btf_map]
-pub static STARTS: Array<Start, { PLACES as usize }> = Array::new();
+pub static STARTS: Array<Start, { PLACES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// Bitmap of ports that select connections.
 #[btf_map]

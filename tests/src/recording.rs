@@ -75,7 +75,7 @@ impl Recording {
     #[must_use]
     pub fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(&bytes[..11], b"SONDEREC\x02\x00\x01", "format 2, little-endian");
+        assert_eq!(&bytes[..11], b"SONDEREC\x03\x00\x01", "format 3, little-endian");
         let header = 16 + u32_at(&bytes, 12) as usize;
         let (preamble, mut rest) = bytes.split_at(header);
         let mut frames = Vec::new();

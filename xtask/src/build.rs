@@ -55,21 +55,25 @@ const RUSTFLAGS: &[&str] = &[
 
 /// Builds everything that ships.
 pub(crate) fn build(tools: &Tools, options: &Options) -> Result<()> {
-    bpf(tools, options.log)?;
+    bpf_with(tools, options)?;
     agent(options)
 }
 
-/// Builds the kernel programs into [`workspace::bpf_object`].
-pub(crate) fn bpf(tools: &Tools, log: bool) -> Result<()> {
+/// Builds the kernel programs into [`workspace::bpf_object`], as they ship.
+pub(crate) fn bpf(tools: &Tools) -> Result<()> {
+    bpf_with(tools, &Options::default())
+}
+
+fn bpf_with(tools: &Tools, options: &Options) -> Result<()> {
     let mut cargo = bpf_cargo(tools, "build");
-    if log {
+    if options.log {
         cargo.args(["--features", "log"]);
     }
     process::check(&mut cargo).context("building the kernel programs")?;
     let built = workspace::target().join("bpf").join(TARGET).join("release/sonde-ebpf");
     let object = fs::read(&built).with_context(|| built.display().to_string())?;
     let lean = Elf::parse(&object)
-        .and_then(|elf| elf.without_debug())
+        .and_then(|elf| elf.without_debug(options.debug || options.log))
         .with_context(|| built.display().to_string())?;
     write_if_new(&workspace::bpf_object(), &lean)
 }

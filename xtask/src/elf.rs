@@ -112,13 +112,14 @@ impl<'a> Elf<'a> {
             .collect()
     }
 
-    /// The object without DWARF and without the relocations that only a linker of BTF would read. The headers of what
-    /// goes become empty ones, so that every index stays valid.
-    pub(crate) fn without_debug(&self) -> Result<Vec<u8>> {
+    /// The object without DWARF and without the relocations that only a linker of BTF would read; without `lines` also without
+    /// source lines, which the verifier's log shows, and which the kernel keeps of every program. The headers of what goes
+    /// become empty ones, so that every index stays valid.
+    pub(crate) fn without_debug(&self, lines: bool) -> Result<Vec<u8>> {
         let mut out = slice(self.bytes, 0, FILE_HEADER)?.to_vec();
         let mut headers = Vec::with_capacity(self.sections.len() * SECTION_HEADER);
         for section in &self.sections {
-            if is_debug(section.name) {
+            if is_debug(section.name) || !lines && section.name == LINES {
                 headers.extend([0; SECTION_HEADER]);
                 continue;
             }
@@ -143,6 +144,9 @@ impl Section<'_> {
         self.flags & SHF_EXECINSTR != 0
     }
 }
+
+/// Functions and lines of the source.
+const LINES: &str = ".BTF.ext";
 
 fn is_debug(name: &str) -> bool {
     [".debug_", ".rel.debug_", ".rel.BTF"].iter().any(|prefix| name.starts_with(prefix))
@@ -256,7 +260,7 @@ mod tests {
     #[test]
     fn debug_goes_and_indices_stay() {
         let full = with_dwarf();
-        let lean = Elf::parse(&full).unwrap().without_debug().unwrap();
+        let lean = Elf::parse(&full).unwrap().without_debug(true).unwrap();
         assert!(lean.len() + 1000 <= full.len());
         let elf = Elf::parse(&lean).unwrap();
         let names: Vec<&str> = elf.sections.iter().map(|section| section.name).collect();

@@ -32,7 +32,7 @@ pub(crate) const COMMAND: crate::Command = crate::Command {
             }
         }
         let tools = setup::tools()?;
-        build::bpf(&tools, false)?;
+        build::bpf(&tools)?;
         let mut targets = targets()?;
         if let Some(only) = only {
             targets.retain(|target| target == only);

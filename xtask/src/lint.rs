@@ -34,7 +34,7 @@ fn lint() -> Result<()> {
         })
     })?;
     // The agent embeds the object, so that even looking at the agent needs it.
-    step("kernel programs", || build::bpf(&tools, false))?;
+    step("kernel programs", || build::bpf(&tools))?;
     step("clippy, kernel programs", || check(build::bpf_cargo(&tools, "clippy").args(["--", "-Dwarnings"])))?;
     step("clippy", || {
         let mut clippy = build::host_cargo();

@@ -37,8 +37,9 @@ const LIVE: &str = "sonde-tests";
 const OPEN: &str = "open_";
 /// How names of live tests begin that want backends whose build takes too long for a plain run.
 const BACKENDS: &str = "backends_";
-/// Kernels that a plain run boots: the oldest, whose only hooks are the system calls', and the first with the better ones.
-const USUAL_KERNELS: &[&str] = &["5.10", "6.12"];
+/// Kernels that a plain run boots: the oldest, whose only hooks are the system calls', one with the better ones, and the series whose
+/// tracepoints need perf events.
+const USUAL_KERNELS: &[&str] = &["5.10", "6.12", "7"];
 /// Seconds per fuzz target in a plain run.
 const FUZZ_SECONDS: u32 = 60;
 
@@ -100,7 +101,7 @@ fn prepare(selection: &Selection) -> Result<Tools> {
         let fetching = scope
             .spawn(|| selection.kernels.iter().try_for_each(|version| kernels::folder(version).map(drop)));
         let tools = setup::setup(true)?;
-        build::bpf(&tools, false)?;
+        build::bpf(&tools)?;
         joined(fetching.join())?;
         anyhow::Ok(tools)
     })?;

@@ -24,7 +24,7 @@ pub use text::Paint;
 /// run` would not start.
 #[must_use]
 pub fn doctor(json: bool, file: Option<&Path>) -> ExitCode {
-    let report = report::Report::of(&Features::detect(), file);
+    let report = report::Report::of(&super::features(), file);
     let mut out = io::stdout().lock();
     let text = if json {
         serde_json::to_string_pretty(&report).map(|text| text + "\n").map_err(io::Error::from)

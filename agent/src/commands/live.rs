@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use sonde_abi::settings::Selection;
-use sonde_abi::{ProcessState, Record};
+use sonde_abi::{LifeEvent, LifeHeader, ProcessState, Record};
 use tracing::{error, info, warn};
 
-use super::Failure;
 use super::reload::Follow;
+use super::{Failure, features};
 use crate::config::Targets;
 use crate::conn::Nanos;
 use crate::discover::{Decision, Process, Processes, Starts};
@@ -18,7 +18,7 @@ use crate::enrich::{Clock, Host};
 use crate::kernel::{Features, HookChoice, HookFamily, KernelTypes, choose_hooks};
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::probe::{ProbeError, Probes, Ring, Settings, may_have_perf_events};
+use crate::probe::{ProbeError, Probes, Ring, Settings};
 use crate::replay::{KERNEL_LOSSES, Losses};
 use crate::telemetry::{Counters, Lost};
 
@@ -138,6 +138,7 @@ impl Live {
             to_follow,
             done,
             next_housekeeping: 0,
+            attached: 0,
             losses: Losses::default(),
         };
         let _guard = runtime.enter();
@@ -193,7 +194,7 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Finds out; refuses where nothing can be observed.
     pub(super) fn look(hooks: HookChoice) -> Result<Self, Failure> {
-        let mut features = Features::detect();
+        let mut features = features();
         let chosen = choose_hooks(hooks, &features)?;
         for concern in features.concerns() {
             warn!("{concern}");
@@ -202,13 +203,7 @@ impl Kernel {
             info!("not using the better hooks {family}: {why}");
         }
         // Asked of the types, which are taken out below.
-        let mut perf_events = features.wants_perf_events();
-        if perf_events && let Err(why) = may_have_perf_events() {
-            warn!(
-                "calls may go unseen: this kernel skips programs other than perf events', which are refused: {why}"
-            );
-            perf_events = false;
-        }
+        let perf_events = features.wants_perf_events();
         let types = std::mem::replace(&mut features.types, Err(String::new())).map_err(|why| {
             Failure::System { what: "the kernel's types", source: std::io::Error::other(why) }
         })?;
@@ -258,6 +253,8 @@ struct Reader<T> {
     /// Something is followed from here on.
     done: mpsc::SyncSender<()>,
     next_housekeeping: Nanos,
+    /// When all programs had been attached.
+    attached: Nanos,
     losses: Losses,
 }
 
@@ -273,6 +270,7 @@ impl<T: Tap> Reader<T> {
             let _ = attached.send(Err(why));
             return self.tap;
         }
+        self.attached = Clock::monotonic();
         for attached in self.live.probes.attached.iter().filter(|attached| attached.failure.is_some()) {
             let why = attached.failure.as_deref().unwrap_or_default();
             warn!(program = attached.program, why, "not attached: {}", attached.without.unwrap_or_default());
@@ -325,10 +323,14 @@ impl<T: Tap> Reader<T> {
     fn drain(&mut self) -> usize {
         let before = Clock::monotonic();
         let Live { pipeline, ring, probes, .. } = &mut self.live;
-        let tap = &mut self.tap;
+        let (tap, attached) = (&mut self.tap, self.attached);
         let mut newest = 0;
         let taken = ring.drain(BATCH, |bytes| {
             let Some(record) = pipeline.decode(bytes) else { return };
+            let header = begun_between(&record, attached);
+            let (record, bytes) = header
+                .as_ref()
+                .map_or((record, bytes), |header| (Record::Life(*header, &[]), header.as_bytes()));
             if let Some(process) = pipeline.meet(&record) {
                 decide(probes, &process);
                 tap.process(&process);
@@ -386,6 +388,17 @@ impl<T: Tap> Reader<T> {
         *clock = Clock::sample();
         pipeline.set_clock(*clock);
         self.tap.clock(*clock);
+    }
+}
+
+/// The opening of a connection that was told while programs were attached one after the other, so that what went the other way went
+/// unseen for a while: where its bytes begin is not known then.
+fn begun_between(record: &Record<'_>, attached: Nanos) -> Option<LifeHeader> {
+    match record {
+        Record::Life(header, _) if header.event() == Some(LifeEvent::Open) && header.time_ns < attached => {
+            Some(LifeHeader { written: u64::MAX, read: u64::MAX, ..*header })
+        }
+        _ => None,
     }
 }
 

@@ -10,8 +10,8 @@ use tracing_subscriber::EnvFilter;
 use crate::capture::CaptureError;
 use crate::config::{Cli, Command, Config, ConfigError, Environment, LogFormat, RunArgs};
 use crate::export::OutputError;
-use crate::kernel::Refusal;
-use crate::probe::ProbeError;
+use crate::kernel::{Features, Refusal};
+use crate::probe::{ProbeError, may_have_perf_events};
 use crate::replay::RecordingError;
 
 mod config;
@@ -120,6 +120,17 @@ fn configure(args: &RunArgs, file: Option<&Path>) -> Result<Config, Failure> {
         warn!("{warning}");
     }
     Ok(config)
+}
+
+/// Looks at the running kernel, and asks whether it gives this process what it would be used for.
+fn features() -> Features {
+    let mut features = Features::detect();
+    if features.wants_perf_events()
+        && let Err(why) = may_have_perf_events()
+    {
+        features.perf_events = Err(format!("perf_event_open(2): {why}"));
+    }
+    features
 }
 
 fn log_to_stderr(filter: &str, format: LogFormat) {

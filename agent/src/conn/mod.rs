@@ -1,5 +1,6 @@
 //! Connections: who they are, and their two byte streams put in order.
 
+mod forgotten;
 mod identity;
 mod parting;
 mod reassembly;
@@ -7,6 +8,7 @@ mod recency;
 mod segment;
 mod table;
 
+pub use forgotten::Begins;
 pub use identity::{Address, ConnKey, Ends, Identity, Pair};
 pub use reassembly::{Bounds, Reassembly};
 pub(crate) use recency::Recency;

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use sonde_abi::{ChunkHeader, record::flags};
 
-use super::{Direction, Nanos, Segment, Stamp};
+use super::forgotten::{is_syn, of};
+use super::{Begins, Direction, Nanos, Segment, Stamp};
 
 /// What may wait, for each connection.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct Bounds {
 pub struct Reassembly {
     /// By [`Direction`]: position of the next byte, `None` before the first.
     next: [Option<u64>; 2],
+    /// Where the first bytes stand at the latest, `None` where that is not known.
+    begins: Option<Begins>,
     held: Option<Box<Held>>,
 }
 
@@ -54,6 +57,31 @@ struct Chunk {
 }
 
 impl Reassembly {
+    /// For a connection whose records begin there.
+    #[must_use]
+    pub fn new(begins: Option<Begins>) -> Self {
+        Self { begins, ..Self::default() }
+    }
+
+    /// Says where the records begin.
+    pub fn begin(&mut self, begins: Begins) {
+        self.begins = Some(begins);
+    }
+
+    /// Where the next bytes stand, as far as that is known.
+    #[must_use]
+    pub fn reached(&self) -> Option<Begins> {
+        let [first_written, first_read] = self.begins.map_or([None; 2], |begins| begins.map(Some));
+        let [write, read] = self.next;
+        Some([write.or(first_written)?, read.or(first_read)?])
+    }
+
+    /// Nothing has been handed out.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.next == [None; 2]
+    }
+
     /// Takes the next record and hands `to` what is in order by now. Returns the holes given up.
     pub fn chunk(
         &mut self,
@@ -161,16 +189,16 @@ impl Reassembly {
     }
 
     fn next(&self, direction: Direction) -> Option<u64> {
-        let [write, read] = self.next;
-        match direction {
-            Direction::Write => write,
-            Direction::Read => read,
-        }
+        of(self.next, direction)
     }
 
     /// Nothing is missing before it.
     fn fits(&self, outline: &Outline) -> bool {
-        self.next(outline.direction).is_none_or(|next| outline.position <= next)
+        let Outline { direction, position, .. } = *outline;
+        let begin = || self.begins.map(|begins| of(begins, direction));
+        self.next(direction)
+            .or_else(begin)
+            .is_none_or(|next| position <= next || is_syn(next, position, direction))
     }
 
     /// Hands out a chunk without the bytes that came before.

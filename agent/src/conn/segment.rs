@@ -1,6 +1,7 @@
 //! Bytes of one direction, in order.
 
 use super::Direction;
+use super::forgotten::is_syn;
 
 /// Nanoseconds of the kernel's `CLOCK_MONOTONIC`.
 pub type Nanos = u64;
@@ -41,8 +42,7 @@ impl Segment<'_> {
     #[must_use]
     pub fn follow(&self, next: &mut Option<u64>, direction: Direction) -> u64 {
         match next.replace(self.position.saturating_add(self.length)) {
-            // The end that called connect counts its SYN among the bytes that it wrote.
-            Some(0) if self.position == 1 && direction == Direction::Write => 0,
+            Some(next) if is_syn(next, self.position, direction) => 0,
             next => self.position.saturating_sub(next.unwrap_or(self.position)),
         }
     }

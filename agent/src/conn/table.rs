@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 
 use sonde_abi::{ChunkHeader, LifeEvent, LifeHeader, Record, record::flags};
 
+use super::forgotten::Forgotten;
 use super::parting::Parting;
 use super::recency::Recency;
-use super::{Bounds, ConnKey, Direction, Ends, Identity, Nanos, Reassembly, Segment, Stamp};
+use super::{Begins, Bounds, ConnKey, Direction, Ends, Identity, Nanos, Reassembly, Segment, Stamp};
 use crate::proto::{Capture, Context, Ending, Event, Onset, Parser};
 use crate::telemetry::{Counters, Lost};
 
@@ -76,6 +77,7 @@ pub struct Connections {
     /// By address of the `struct sock`.
     by_sock: HashMap<u64, u32, foldhash::fast::RandomState>,
     connections: Recency<Connection>,
+    forgotten: Forgotten,
     /// Those with chunks, or an end, that wait.
     waiting: Vec<u32>,
     buffered: usize,
@@ -88,6 +90,8 @@ pub struct Connections {
 #[derive(Debug)]
 struct Connection {
     identity: Identity,
+    /// Where the kernel side said that its chunks begin.
+    begins: Option<Begins>,
     /// `None` before the first chunk.
     stream: Option<Stream>,
     last_seen: Nanos,
@@ -101,6 +105,16 @@ struct Connection {
 }
 
 impl Connection {
+    /// Where its chunks begin, as the kernel side says before the first of them; where another thread's came before that, it may
+    /// have been held.
+    fn begin(&mut self, begins: Begins) {
+        match &mut self.stream {
+            None => self.begins = Some(begins),
+            Some(stream) if stream.reassembly.is_untouched() => stream.begin(begins),
+            Some(_) => {}
+        }
+    }
+
     /// Its bytes are another protocol's.
     fn is_left_alone(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.parser.is_ignored())
@@ -109,8 +123,21 @@ impl Connection {
 
 #[derive(Debug)]
 struct Stream {
+    onset: Onset,
     reassembly: Reassembly,
     parser: Parser,
+}
+
+impl Stream {
+    fn new(onset: Onset, begins: Option<Begins>) -> Self {
+        Self { onset, reassembly: Reassembly::new(begins), parser: Parser::new(onset, begins) }
+    }
+
+    /// Nothing of it has been read yet.
+    fn begin(&mut self, begins: Begins) {
+        self.reassembly.begin(begins);
+        self.parser = Parser::new(self.onset, Some(begins));
+    }
 }
 
 impl Connections {
@@ -123,6 +150,7 @@ impl Connections {
             counters,
             by_sock: HashMap::default(),
             connections: Recency::default(),
+            forgotten: Forgotten::default(),
             waiting: Vec::new(),
             buffered: 0,
             last_id: 0,
@@ -159,7 +187,7 @@ impl Connections {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.retain(|&slot| {
             self.drive(slot, events, |stream, bounds, context| {
-                let Stream { reassembly, parser } = stream;
+                let Stream { reassembly, parser, .. } = stream;
                 let holes = reassembly.expire(now, bounds, |direction, segment| {
                     parser.segment(segment, direction, context);
                 });
@@ -206,11 +234,14 @@ impl Connections {
         connection.last_seen = connection.last_seen.max(header.time_ns);
         if connection.stream.is_none() {
             connection.identity.set_ends(Ends::of_chunk(header));
-            let parser = Parser::new(onset(header));
-            connection.stream = Some(Stream { reassembly: Reassembly::default(), parser });
+            let Connection { identity, begins, .. } = connection;
+            // Nothing else tells of unix sockets that were forgotten, and of captures from where on they say all.
+            let told = header.flags & flags::LATE == 0 && !identity.is_unix();
+            let begins = begins.take().or_else(|| self.forgotten.take(identity.key).filter(|_| told));
+            connection.stream = Some(Stream::new(onset(header), begins));
         }
         self.drive(slot, events, |stream, bounds, context| {
-            let Stream { reassembly, parser } = stream;
+            let Stream { reassembly, parser, .. } = stream;
             let mut to = |direction, segment: &Segment<'_>| parser.segment(segment, direction, context);
             let mut holes = reassembly.chunk(header, direction, bytes, bounds, &mut to);
             if starved {
@@ -278,7 +309,7 @@ impl Connections {
     /// Hands out what waits before an end, and steps over what does not come.
     fn give_up(&mut self, slot: u32, parting: &Parting, events: &mut Vec<Event>) {
         self.drive(slot, events, |stream, _, context| {
-            let Stream { reassembly, parser } = stream;
+            let Stream { reassembly, parser, .. } = stream;
             let holes =
                 parting.give_up(reassembly, |direction, segment| parser.segment(segment, direction, context));
             context.counters.lose(Lost::Reassembly, holes);
@@ -297,13 +328,12 @@ impl Connections {
             Some(LifeEvent::Open) => {
                 let slot = self.slot(key, events);
                 if let Some(connection) = self.connections.get_mut(slot) {
-                    connection.last_seen = connection.last_seen.max(header.time_ns);
-                    connection.identity.connect = Some(Stamp {
-                        time: header.time_ns,
-                        arrival: header.time_ns,
-                        tgid: header.tgid,
-                        tid: header.tid,
-                    });
+                    let LifeHeader { time_ns: time, tgid, tid, written, read, .. } = *header;
+                    connection.last_seen = connection.last_seen.max(time);
+                    if tgid != 0 {
+                        connection.identity.connect = Some(Stamp { time, arrival: time, tgid, tid });
+                    }
+                    connection.begin([written, read]);
                 }
             }
             Some(LifeEvent::UnixName) => {
@@ -335,6 +365,8 @@ impl Connections {
                         }
                         None => {}
                     }
+                } else {
+                    self.forgotten.remove(key);
                 }
             }
             Some(LifeEvent::Forked) | None => {}
@@ -354,10 +386,11 @@ impl Connections {
             && let Some(oldest) = self.connections.oldest()
         {
             self.counters.lose(Lost::ConnectionsFull, 1);
-            self.end(oldest, Ending::Evicted, events);
+            self.forget(oldest, Ending::Evicted, events);
         }
         let slot = self.connections.insert(Connection {
             identity: Identity::new(key, Ends::unknown()),
+            begins: None,
             stream: None,
             last_seen: 0,
             buffered: 0,
@@ -398,14 +431,25 @@ impl Connections {
         let ran = catch_unwind(AssertUnwindSafe(|| run(stream, &limits.reassembly, &mut context)));
         if ran.is_err() {
             counters.lose(Lost::ParserPanic, 1);
-            *stream = Stream { reassembly: Reassembly::default(), parser: Parser::Ignored };
+            *stream = Stream { parser: Parser::Ignored, ..Stream::new(Onset::Joined, None) };
         }
         let now = stream.reassembly.buffered() + stream.parser.buffered();
         *buffered = buffered.saturating_sub(*own) + now;
         *own = now;
     }
 
-    fn end(&mut self, slot: u32, ending: Ending, events: &mut Vec<Event>) {
+    /// Forgets a connection that may live on.
+    fn forget(&mut self, slot: u32, ending: Ending, events: &mut Vec<Event>) {
+        let Some(Connection { identity, begins, stream, closed, .. }) = self.end(slot, ending, events) else {
+            return;
+        };
+        let reached = stream.and_then(|stream| stream.reassembly.reached()).or(begins);
+        if let Some(reached) = reached.filter(|_| !closed && !identity.is_unix()) {
+            self.forgotten.add(identity.key, reached);
+        }
+    }
+
+    fn end(&mut self, slot: u32, ending: Ending, events: &mut Vec<Event>) -> Option<Connection> {
         // An end that was told before is the end.
         let parting = self.connections.get_mut(slot).and_then(|connection| connection.parting.take());
         if let Some(parting) = &parting {
@@ -413,18 +457,19 @@ impl Connections {
         }
         let ending = parting.and_then(|parting| parting.ending).unwrap_or(ending);
         self.drive(slot, events, |stream, _, context| {
-            let Stream { reassembly, parser } = stream;
+            let Stream { reassembly, parser, .. } = stream;
             let holes = reassembly.flush(|direction, segment| parser.segment(segment, direction, context));
             context.counters.lose(Lost::Reassembly, holes);
             parser.closed(ending, context);
         });
-        let Some(connection) = self.connections.remove(slot) else { return };
+        let connection = self.connections.remove(slot)?;
         self.buffered = self.buffered.saturating_sub(connection.buffered);
         self.by_sock.remove(&connection.identity.key.sock);
         if connection.listed {
             self.waiting.retain(|&waiting| waiting != slot);
         }
         self.counters.connections.store(self.connections.len() as u64, Ordering::Relaxed);
+        Some(connection)
     }
 
     /// Forgets connections that were idle for too long.
@@ -448,7 +493,7 @@ impl Connections {
                 Some(_) => waiting,
             };
             if silent > bound {
-                self.end(slot, Ending::Timeout, events);
+                self.forget(slot, Ending::Timeout, events);
             }
         }
     }

@@ -64,6 +64,11 @@ impl Node {
         self.connections.record(&Record::Chunk(header, bytes), &mut self.events);
     }
 
+    fn opens(&mut self, sock: u64, written: u64, read: u64) {
+        let open = LifeHeader { written, read, tgid: 0, tid: 0, ..life(sock, LifeEvent::Open, 0) };
+        self.connections.record(&Record::Life(open, &[]), &mut self.events);
+    }
+
     fn ended(&self) -> Vec<&Exchange> {
         let ended = self.events.iter().filter_map(|event| match event {
             Event::End(exchange) => Some(&**exchange),
@@ -243,8 +248,10 @@ fn the_end_of_a_connection_that_waits_is_its_end_when_another_takes_its_place() 
 
 #[test]
 fn exchanges_of_an_older_connection_say_so() {
-    for (role, marked) in [(0, true), (1, false)] {
+    let unknown = u64::MAX;
+    for (role, marked, opens) in [(0, true, [400, 900]), (1, false, [400, 900]), (0, true, [unknown; 2])] {
         let mut node = node(Limits::default());
+        node.opens(1, opens[0], opens[1]);
         for (at, n) in [(400, 900), (400 + REQUEST.len() as u64, 900 + RESPONSE.len() as u64)] {
             node.chunk(ChunkHeader { role, ..header(1, 0, at) }, REQUEST);
             node.chunk(ChunkHeader { role, ..header(1, 1, n) }, RESPONSE);
@@ -252,6 +259,86 @@ fn exchanges_of_an_older_connection_say_so() {
         let qualities: Vec<_> = node.ended().iter().map(|exchange| exchange.quality).collect();
         assert_eq!(qualities, [marked.then_some(Quality::Joined); 2], "role {role}");
     }
+}
+
+/// Three exchanges of a connection, of which the records of some chunks are lost: what the exchanges say.
+fn lossy(opens: Option<[u64; 2]>, role: u8, lost: &[usize]) -> Vec<(Option<u16>, Option<Quality>)> {
+    let mut node = node(Limits::default());
+    if let Some([written, read]) = opens {
+        node.opens(1, written, read);
+    }
+    let [mut written, mut read] = opens.unwrap_or([0; 2]);
+    for (i, status) in [201, 202, 203].into_iter().enumerate() {
+        let response = format!("HTTP/1.1 {status} A\r\nContent-Length: 0\r\n\r\n").into_bytes();
+        for (at, direction, bytes) in [(2 * i, 1, REQUEST), (2 * i + 1, 0, &response)] {
+            let position = if direction == 0 { &mut written } else { &mut read };
+            if !lost.contains(&at) {
+                let time_ns = 1_000_000_000 * at as u64;
+                node.chunk(ChunkHeader { role, time_ns, ..header(1, direction, *position) }, bytes);
+            }
+            *position += bytes.len() as u64;
+        }
+    }
+    node.connections.finish(&mut node.events);
+    let status = |exchange: &&Exchange| match &exchange.call {
+        crate::proto::Call::Http(call) => call.status,
+    };
+    node.ended().iter().map(|exchange| (status(exchange), exchange.quality)).collect()
+}
+
+#[test]
+fn what_is_lost_at_the_beginning_of_a_connection_shows() {
+    use Quality::{Gap, Joined};
+    assert_eq!(lossy(None, 0, &[]), [(Some(201), None), (Some(202), None), (Some(203), None)]);
+    // The second request must not take the third one's answer.
+    assert_eq!(lossy(None, 0, &[0, 1, 3, 4]), [(None, Some(Gap))]);
+    assert_eq!(lossy(None, 2, &[0, 1, 3, 4]), [(None, Some(Gap))]);
+    assert_eq!(lossy(None, 2, &[0, 1]), [(None, Some(Gap)), (Some(203), None)]);
+    assert_eq!(lossy(Some([70, 50]), 0, &[0, 1, 3, 4]), [(None, Some(Gap))]);
+    // Older than Sonde, and all there since.
+    let joined = [(Some(201), Some(Joined)), (Some(202), Some(Joined)), (Some(203), Some(Joined))];
+    assert_eq!(lossy(Some([70, 50]), 0, &[]), joined);
+    assert_eq!(lossy(Some([70, 50]), 2, &[]), joined.map(|(status, _)| (status, None)));
+}
+
+#[test]
+fn a_connection_that_was_forgotten_is_none_that_lost_records() {
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let mut node = node(limits);
+    let idle = limits.idle + 2_000_000_000;
+    node.chunk(header(1, 1, 0), REQUEST);
+    node.chunk(header(1, 0, 0), RESPONSE);
+    node.connections.tick(idle, &mut node.events);
+    assert_eq!(node.counters.connections.load(std::sync::atomic::Ordering::Relaxed), 0);
+    let again = |sock, direction, bytes: &[u8]| ChunkHeader {
+        time_ns: idle,
+        ..header(sock, direction, bytes.len() as u64)
+    };
+    node.chunk(again(1, 1, REQUEST), REQUEST);
+    node.chunk(again(1, 0, RESPONSE), RESPONSE);
+    // Two others take its room.
+    for sock in [2, 3] {
+        node.chunk(ChunkHeader { time_ns: idle, ..header(sock, 1, 0) }, REQUEST);
+        node.chunk(ChunkHeader { time_ns: idle, ..header(sock, 0, 0) }, RESPONSE);
+    }
+    node.chunk(ChunkHeader { time_ns: idle, ..header(1, 1, 2 * REQUEST.len() as u64) }, REQUEST);
+    node.chunk(ChunkHeader { time_ns: idle, ..header(1, 0, 2 * RESPONSE.len() as u64) }, RESPONSE);
+    let of_first = node.ended().into_iter().filter(|exchange| exchange.opening.conn.sock == 1);
+    let qualities: Vec<_> =
+        of_first.map(|exchange| (exchange.response.is_some(), exchange.quality)).collect();
+    assert_eq!(qualities, [(true, None), (true, Some(Quality::Joined)), (true, Some(Quality::Joined))]);
+    assert_eq!(node.counters.lost(Lost::Reassembly), 0);
+}
+
+#[test]
+fn a_chunk_may_overtake_the_opening_of_its_connection() {
+    let mut node = node(Limits::default());
+    node.chunk(header(1, 1, 50), REQUEST);
+    assert!(node.connections.buffered() > 0, "it looks as if something was lost");
+    node.opens(1, 70, 50);
+    node.chunk(header(1, 0, 70), RESPONSE);
+    let [exchange] = node.ended()[..] else { panic!("{:?}", node.events) };
+    assert_eq!((exchange.response.is_some(), exchange.quality), (true, Some(Quality::Joined)));
 }
 
 #[test]

@@ -6,14 +6,14 @@
 
 use super::types::{FUNCTIONS, KernelTypes, Tracepoint};
 
-/// BTF in which each tracepoint that the kernel has is a typedef, and each function of [`FUNCTIONS`] a function, at the id
-/// that the kernel gives it.
+/// BTF in which each tracepoint that the kernel has is a typedef, and each function of [`FUNCTIONS`] that is asked for a function, at
+/// the id that the kernel gives it. Those of functions are the highest: without one it is a third as long.
 #[must_use]
-pub fn names(types: &KernelTypes) -> Vec<u8> {
+pub fn names(types: &KernelTypes, asked_for: impl Fn(&str) -> bool) -> Vec<u8> {
     let tracepoints = Tracepoint::ALL
         .into_iter()
         .filter_map(|tracepoint| Some((types.tracepoint(tracepoint)?, TYPEDEF, tracepoint.type_name())));
-    let functions = FUNCTIONS.into_iter().zip(types.functions);
+    let functions = FUNCTIONS.into_iter().zip(types.functions).filter(|(name, _)| asked_for(name));
     let functions = functions.filter_map(|(name, id)| Some((id?, FUNCTION, name)));
     with_names(tracepoints.chain(functions).collect())
 }

@@ -93,8 +93,10 @@ impl Probes {
         let offsets = Plain(types.members.offsets);
         let selection = Plain(settings.selection);
         // Only the tracepoints' and a few functions' types are wanted of the kernel's BTF: a small one in its place saves 30 MB.
-        let btf =
-            Btf::parse(&synthetic::names(types), Endianness::default()).map_err(wrap("kernel types"))?;
+        let wanted = wanted(settings.family, settings.perf_events);
+        let asked_for = |function: &str| wanted.iter().any(|(_, place, _)| *place.name() == *function);
+        let btf = Btf::parse(&synthetic::names(types, asked_for), Endianness::default())
+            .map_err(wrap("kernel types"))?;
         let pages = settings.selection.pid_max.div_ceil(IDS_PER_PAGE);
         let processors = nr_cpus().map_err(|(file, why)| ProbeError::Load {
             what: Cow::Owned(format!("number of processors ({file})")),
@@ -130,7 +132,7 @@ impl Probes {
             log,
             programs,
         };
-        for (program, place, without) in wanted(settings.family, settings.perf_events) {
+        for (program, place, without) in wanted {
             let outcome = match place {
                 Place::At(tracepoint) | Place::Called(tracepoint, _) => probes
                     .program::<BtfTracePoint>(program)

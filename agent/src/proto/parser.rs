@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::conn::{Direction, Identity, Nanos, Role, Segment, Stamp};
+use crate::conn::{Begins, Direction, Identity, Nanos, Role, Segment, Stamp};
 use crate::proto::http1::Http1;
 use crate::proto::http2::Http2;
 use crate::proto::{Capture, Event, ExchangeId, Opening, TraceHeaders};
@@ -125,10 +125,11 @@ impl Parser {
     #[cfg(test)]
     pub(crate) const PANIC: &[u8] = b"GET /panic HTTP/1.1\r\n\r\n";
 
-    /// For a connection of which nothing else is known.
+    /// For a connection of which nothing else is known. Records are there from these places on: what is missing behind them was
+    /// lost.
     #[must_use]
-    pub fn new(onset: Onset) -> Self {
-        Self::Http1(Box::new(Http1::new(onset)))
+    pub fn new(onset: Onset, begins: Option<Begins>) -> Self {
+        Self::Http1(Box::new(Http1::new(onset, begins)))
     }
 
     /// Reads the next bytes of one direction.

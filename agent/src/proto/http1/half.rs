@@ -22,7 +22,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Half {
     pub(super) state: State,
-    /// Position of the next byte, `None` before the first.
+    /// Position of the next byte, `None` before the first where that may stand anywhere.
     pub(super) next: Option<u64>,
     /// A head that came in pieces, as far as it is here.
     pub(super) buffer: Vec<u8>,
@@ -58,10 +58,11 @@ pub(super) struct Before {
 }
 
 impl Half {
-    pub(super) fn new(fresh: bool) -> Self {
+    /// `fresh`: its first byte will be seen. `begin`: where that stands, as far as it is known.
+    pub(super) fn new(fresh: bool, begin: Option<u64>) -> Self {
         Self {
             state: State::Head,
-            next: fresh.then_some(0),
+            next: begin,
             buffer: Vec::new(),
             searched: 0,
             line_seen: false,

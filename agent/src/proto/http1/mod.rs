@@ -20,7 +20,7 @@ use self::fields::Repeated;
 use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
-use crate::conn::{Direction, Nanos, Segment};
+use crate::conn::{Begins, Direction, Nanos, Segment};
 use crate::proto::http2::is_http2;
 use crate::proto::parser::{Context, Ending, Onset, Verdict};
 use crate::proto::{Exchange, Failure, Quality};
@@ -69,10 +69,11 @@ pub(super) struct Handed {
 
 impl Http1 {
     #[must_use]
-    pub(super) fn new(onset: Onset) -> Self {
+    pub(super) fn new(onset: Onset, begins: Option<Begins>) -> Self {
         let fresh = onset == Onset::FirstByte;
+        let begins = begins.or(fresh.then_some([0; 2])).map_or([None; 2], |begins| begins.map(Some));
         Self {
-            halves: [Half::new(fresh), Half::new(fresh)],
+            halves: begins.map(|begin| Half::new(fresh, begin)),
             onset,
             requests: None,
             outstanding: Outstanding::new(onset),
@@ -179,6 +180,10 @@ impl Http1 {
         // What there is of a request's head was never a request: nobody can have answered it.
         if let Some(responses) = responses.filter(|_| ending != Ending::Stopped) {
             self.broken_head(responses, context);
+        }
+        // Where nobody told the end, the rest of a request that has its answer may have moved unseen.
+        if ending == Ending::Stopped || context.identity.is_unix() && ending != Ending::Closed {
+            self.outstanding.mark_answered();
         }
         let failure = match ending {
             Ending::Closed | Ending::Replaced => Some(Failure::Closed),

@@ -193,6 +193,13 @@ impl Outstanding {
         }
     }
 
+    /// Marks those that have their answer, and whose request was not seen to its end.
+    pub(super) fn mark_answered(&mut self) {
+        for open in self.open.iter_mut().filter(|open| open.answered) {
+            open.mark(Quality::Gap);
+        }
+    }
+
     fn end(&mut self, at: usize, failure: Option<Failure>, context: &mut Context<'_>) {
         if let Some(open) = self.open.remove(at) {
             open.end(failure, context);
@@ -342,7 +349,7 @@ impl Http1 {
         }
     }
 
-    /// Ends all exchanges but one, marked where they are not answered.
+    /// Ends all exchanges but one, with this mark: what of them is not over is not known.
     pub(super) fn end_open(
         &mut self,
         keep: Option<ExchangeId>,
@@ -355,7 +362,7 @@ impl Http1 {
                 at += 1;
                 continue;
             }
-            if let Some(mark) = mark.filter(|_| !open.answered) {
+            if let Some(mark) = mark {
                 open.mark(mark);
             }
             self.outstanding.end(at, None, context);
