@@ -298,10 +298,11 @@ fn unfolded<'a>(field: &Field<'a>) -> Cow<'a, [u8]> {
     Cow::Owned(lines.join(&b' '))
 }
 
-/// Whether a 101 response agrees on HTTP/2 (RFC 7540, section 3.2).
-pub(super) fn agrees_on_http2(lines: &[u8]) -> bool {
-    Fields(lines)
-        .any(|field| field.name.eq_ignore_ascii_case(b"upgrade") && field.value.eq_ignore_ascii_case(b"h2c"))
+/// Whether a 101 response agrees on a protocol: `h2c` (RFC 7540, section 3.2), `websocket` (RFC 6455, section 4.2.2).
+pub(super) fn agrees_on(lines: &[u8], protocol: &str) -> bool {
+    Fields(lines).any(|field| {
+        field.name.eq_ignore_ascii_case(b"upgrade") && field.value.eq_ignore_ascii_case(protocol.as_bytes())
+    })
 }
 
 /// Text as received, invalid UTF-8 replaced.

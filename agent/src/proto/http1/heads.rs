@@ -1,6 +1,7 @@
 //! Heads: put together from pieces, told apart, and turned into exchanges.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use memchr::memchr;
 use sonde_abi::sniff::Start;
@@ -13,10 +14,10 @@ use super::wire::{
     Line, RequestLine, first_line, head_end, is_registered, request_line, request_line_start, status_line,
 };
 use super::{Http1, LOOKS};
-use crate::conn::Direction;
-use crate::proto::HttpCall;
+use crate::conn::{Direction, Stamp};
 use crate::proto::parser::{Context, Successor, Verdict};
-use crate::proto::{Call, Event, Exchange, Message, Milestone, Quality};
+use crate::proto::{Call, Event, Exchange, ExchangeId, Message, Milestone, Opening, Quality};
+use crate::proto::{HttpCall, Upgrade};
 
 /// How much of a head is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,13 +270,17 @@ impl Http1 {
         {
             framing = Framing::Unknown;
         }
-        if status == 101 && context.frames && fields::agrees_on_http2(lines) {
+        if status == 101 && context.frames && fields::agrees_on(lines, "h2c") {
             // The answer follows as that of stream 1 (RFC 7540, section 3.2).
             self.handed = self.outstanding.hand_over();
             self.end_open(None, Some(Quality::Gap), context);
             return Verdict::HandOver(Successor::Http2);
         }
+        // Where the client's frames begin has to be known.
+        let requests_over = self.half(direction.opposite()).at_boundary();
+        let websocket = status == 101 && requests_over && fields::agrees_on(lines, "websocket");
         let mut successor = (status == 101).then_some(Successor::Upgrade);
+        let mut session = None;
         let exchange = self.outstanding.answer(status, first.time, context).map(|open| {
             if open.is_head && extent == Extent::Whole {
                 framing = Framing::Length(0);
@@ -291,12 +296,17 @@ impl Http1 {
             let call = http(exchange);
             fields::asked_of_response(lines, context.capture, call);
             call.status = Some(status);
-            call.upgraded = successor.is_some();
+            call.upgraded = successor.map(|_| if websocket { Upgrade::WebSocket } else { Upgrade::Other });
             let id = exchange.opening.id;
+            if websocket {
+                successor = Some(Successor::WebSocket);
+                session = Some(following(exchange, (first, last), context));
+            }
             context.events.push(Event::Milestone { id, what: Milestone::Responding, stamp: first });
             id
         });
         if let Some(successor) = successor {
+            (self.handed, self.handshake) = (session, exchange);
             self.body(Framing::Length(0), exchange, direction, context);
             self.end_open(None, Some(Quality::Gap), context);
             return Verdict::HandOver(successor);
@@ -315,7 +325,7 @@ impl Http1 {
     fn body(
         &mut self,
         framing: Framing,
-        exchange: Option<crate::proto::ExchangeId>,
+        exchange: Option<ExchangeId>,
         direction: Direction,
         context: &mut Context<'_>,
     ) {
@@ -332,6 +342,35 @@ impl Http1 {
             self.complete(direction, context);
         }
     }
+}
+
+/// The session that follows a handshake, as far as that is known when it begins: with the response's last byte.
+fn following(
+    handshake: &Exchange,
+    (first, last): (Stamp, Stamp),
+    context: &mut Context<'_>,
+) -> Box<Exchange> {
+    *context.ids += 1;
+    let Call::Http(call) = &handshake.call;
+    let opening = Opening {
+        id: ExchangeId(*context.ids),
+        ends: Arc::clone(&handshake.opening.ends),
+        first,
+        connect: None,
+        trace: None,
+        ..handshake.opening
+    };
+    let message = Message { first: last, last, body_size: None };
+    let call = HttpCall { status: None, headers: Vec::new(), rpc: None, ..call.clone() };
+    Box::new(Exchange {
+        opening,
+        request: message,
+        response: Some(message),
+        failure: None,
+        failed: None,
+        quality: handshake.quality,
+        call: Call::Http(call),
+    })
 }
 
 /// The method as text; the common ones cost no memory.
