@@ -1,0 +1,278 @@
+//! What rides on HTTP/1 connections: WebSocket sessions, streams that last, gRPC-Web.
+
+use std::collections::BTreeMap;
+
+use sonde_tests::calls::fresh;
+use sonde_tests::rides::{self, Client, Close, Op, Planned, Server, Told};
+use sonde_tests::{Finished, Kind, Run, Span, gate, servers};
+
+/// The spans of one session, by who has them.
+struct Session<'a> {
+    handshake: &'a Span,
+    session: Option<&'a Span>,
+}
+
+/// The handshakes of a path at one kind of end, each with the session below it. There is nothing else.
+fn sessions<'a>(finished: &'a Finished, kind: Kind, path: &str) -> Vec<Session<'a>> {
+    let of_path = |span: &&Span| span.path() == path;
+    let handshakes = finished.spans.iter().filter(of_path).filter(|span| span.kind == kind);
+    handshakes
+        .map(|handshake| {
+            let below = |span: &&Span| span.kind == Kind::Internal && span.parent == handshake.id;
+            let below: Vec<&Span> = finished.spans.iter().filter(below).collect();
+            assert!(below.len() <= 1, "{kind:?} {path} has {} sessions", below.len());
+            Session { handshake, session: below.first().copied() }
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Counts {
+    sessions: usize,
+    messages: usize,
+    unknown: usize,
+}
+
+/// Compares both ends of a session with what its client says of it. `hops`: how often it was passed on.
+fn compare(
+    finished: &Finished,
+    planned: &Planned,
+    told: &Told,
+    (hops, exact): (usize, bool),
+    counts: &mut Counts,
+) {
+    for kind in [Kind::Client, Kind::Server] {
+        let found = sessions(finished, kind, &told.path);
+        assert_eq!(found.len(), hops + 1, "{kind:?} handshakes of {}: {}", told.path, finished.log);
+        for Session { handshake, session } in found {
+            let what = format!("{kind:?} {}: {:?}", told.path, session.map(|span| &span.attributes));
+            assert_eq!(handshake.attribute("http.response.status_code"), "101", "{what}");
+            assert!(!handshake.error, "{what}");
+            let span = session.unwrap_or_else(|| panic!("{what}: no session\n{}", finished.log));
+            counts.sessions += 1;
+            assert_eq!((&span.trace, span.pid()), (&handshake.trace, handshake.pid()), "{what}");
+            assert!(span.start >= handshake.start && span.end >= handshake.end, "{what}");
+            assert_eq!(span.attribute("network.protocol.name"), "websocket", "{what}");
+            let route = handshake.attribute("http.route");
+            let name = if route.is_empty() { "websocket".to_owned() } else { format!("websocket {route}") };
+            assert_eq!((&span.name, span.attribute("http.route")), (&name, route), "{what}");
+            let (to, from) = if kind == Kind::Client { ("sent", "received") } else { ("received", "sent") };
+            let number = |way: &str, of: &str| span.number(&format!("sonde.websocket.{way}.{of}"));
+            for (way, messages) in [(to, &told.sent), (from, &told.received)] {
+                match number(way, "messages") {
+                    Some(number) => {
+                        assert_eq!(number, messages.len() as i64, "{way} {what}");
+                        counts.messages += 1;
+                    }
+                    None => counts.unknown += 1,
+                }
+            }
+            let (sent, received) = told.bytes();
+            let closed = matches!(planned.close, Close::Client(_) | Close::Server(_));
+            if exact {
+                assert_eq!(number(to, "bytes"), Some(sent as i64), "{to} {what}");
+                if closed {
+                    assert_eq!(number(from, "bytes"), Some(received as i64), "{from} {what}");
+                }
+            }
+            let code = told.code.map(|code| code.to_string()).unwrap_or_default();
+            let said = span.attribute("sonde.websocket.close.code");
+            let error = span.attribute("error.type");
+            if said.is_empty() && !code.is_empty() {
+                // The frame that closed came behind frames that nobody saw: nothing may be made of that.
+                assert_eq!((error, span.error), ("", false), "{what}");
+                continue;
+            }
+            assert_eq!(said, code, "{what}");
+            let errors: &[&str] = match planned.close {
+                Close::Client(1000 | 3000..) | Close::Server(1000 | 1001 | 3000..) => &[""],
+                Close::Client(_) | Close::Server(_) => &[code.as_str()],
+                Close::Drop | Close::Reset => &["closed", "connection_reset"],
+            };
+            let known = number("sent", "messages").is_some() && number("received", "messages").is_some();
+            let unsure = !closed && !known && error.is_empty();
+            assert!(errors.contains(&error) || unsure, "{what}");
+            assert_eq!(span.error, !error.is_empty(), "{what}");
+        }
+    }
+}
+
+fn plan(server: &Server, large: bool) -> Vec<Planned> {
+    let planned = |ops: &[Op], close| Planned {
+        path: format!("{}{}", server.prefix, fresh("w")),
+        ops: ops.to_vec(),
+        close,
+    };
+    let mut plan = vec![
+        planned(&[], Close::Client(1000)),
+        planned(
+            &[Op::Echo(0), Op::Echo(1), Op::Echo(125), Op::Echo(126), Op::Echo(3000)],
+            Close::Client(1000),
+        ),
+        planned(&[Op::Echo(10); 20], Close::Client(4001)),
+        planned(&[Op::Echo(5), Op::Push(300, 40)], Close::Client(1000)),
+        planned(&[Op::Push(3, 2000)], Close::Server(1000)),
+        planned(&[Op::Echo(7)], Close::Server(1011)),
+        planned(&[], Close::Server(3999)),
+        planned(&[Op::Echo(7)], Close::Drop),
+        planned(&[Op::Echo(7)], Close::Reset),
+    ];
+    if large {
+        plan.push(planned(&[Op::Echo(70_000), Op::Push(2, 1 << 20)], Close::Client(1000)));
+    }
+    plan
+}
+
+fn servers() -> Vec<Server> {
+    vec![rides::websockets(), rides::uvicorn(), rides::node(), rides::go("gorilla"), rides::go("coder")]
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn websocket_sessions() {
+    let _gate = gate::enter();
+    for server in servers() {
+        for hooks in gate::hook_families() {
+            for client in Client::ALL {
+                // gorilla cuts what it sends into frames of 4 KiB.
+                let plan = plan(&server, client != Client::Go);
+                let agent = Run::ports(&[server.port]).hooks(&hooks).start();
+                let told = client.run(server.port, false, &plan);
+                let finished = agent.finish();
+                let mut counts = Counts::default();
+                for (planned, told) in plan.iter().zip(&told) {
+                    compare(&finished, planned, told, (0, true), &mut counts);
+                }
+                let all = finished.spans.len();
+                assert_eq!(all, plan.len() * 4, "spans of what did not happen");
+                assert!(finished.log.contains("nothing lost"), "{}", finished.log);
+                println!(
+                    "{client:?} at {} ({hooks}): {} sessions as told, {} counts of messages right, {} unknown",
+                    server.process.name, counts.sessions, counts.messages, counts.unknown
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn websocket_sessions_that_are_compressed() {
+    let _gate = gate::enter();
+    for server in [rides::uvicorn(), rides::node()] {
+        for client in Client::ALL {
+            let plan = plan(&server, client != Client::Go);
+            let agent = Run::ports(&[server.port]).start();
+            let told = client.run(server.port, true, &plan);
+            let finished = agent.finish();
+            let mut counts = Counts::default();
+            for (planned, told) in plan.iter().zip(&told) {
+                // How long a message is then, only the connection knows; both ends say the same of it.
+                compare(&finished, planned, told, (0, false), &mut counts);
+                if matches!(planned.close, Close::Drop | Close::Reset) {
+                    continue;
+                }
+                let bytes = |kind, way: &str| {
+                    let found = sessions(&finished, kind, &told.path);
+                    found[0].session.and_then(|span| span.number(&format!("sonde.websocket.{way}.bytes")))
+                };
+                assert_eq!(bytes(Kind::Client, "sent"), bytes(Kind::Server, "received"), "{}", told.path);
+                assert_eq!(bytes(Kind::Client, "received"), bytes(Kind::Server, "sent"), "{}", told.path);
+            }
+            println!(
+                "{client:?} at {}, compressed: {} sessions, {} counts of messages right, {} unknown",
+                server.process.name, counts.sessions, counts.messages, counts.unknown
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn websocket_sessions_through_nginx() {
+    let _gate = gate::enter();
+    for server in [rides::uvicorn(), rides::go("gorilla")] {
+        let location = format!(
+            "location / {{ proxy_pass http://127.0.0.1:{}; proxy_http_version 1.1; proxy_read_timeout 600s;\n\
+             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;\n\
+             proxy_set_header Host $host:$server_port; }}",
+            server.port
+        );
+        let nginx = servers::nginx("", &location, &servers::Setting::default());
+        for hooks in gate::hook_families() {
+            let plan = plan(&server, true);
+            let agent = Run::ports(&[server.port, nginx.port]).hooks(&hooks).start();
+            let told = Client::Python.run(nginx.port, false, &plan);
+            let finished = agent.finish();
+            let mut counts = Counts::default();
+            for (planned, told) in plan.iter().zip(&told) {
+                compare(&finished, planned, told, (1, true), &mut counts);
+                let traces: BTreeMap<&str, usize> = [Kind::Client, Kind::Server]
+                    .iter()
+                    .flat_map(|&kind| sessions(&finished, kind, &told.path))
+                    .map(|session| (session.handshake.trace.as_str(), 1))
+                    .collect();
+                assert_eq!(traces.len(), 1, "{} is one trace", told.path);
+            }
+            assert_eq!(finished.spans.len(), plan.len() * 8, "spans of what did not happen");
+            println!(
+                "nginx before {} ({hooks}): {} sessions as told, {} counts of messages right, {} unknown",
+                server.process.name, counts.sessions, counts.messages, counts.unknown
+            );
+        }
+    }
+}
+
+/// Sessions of 400 turns. Returns how many of their ends have a span.
+fn long_sessions(hooks: &str) -> (usize, usize) {
+    let server = rides::websockets();
+    let planned = |_| Planned {
+        path: format!("{}{}", server.prefix, fresh("w")),
+        ops: vec![Op::Echo(10); 200],
+        close: Close::Client(1000),
+    };
+    let plan: Vec<Planned> = (0..10).map(planned).collect();
+    let agent = Run::ports(&[server.port]).hooks(hooks).start();
+    let told = Client::Python.run(server.port, false, &plan);
+    let finished = agent.finish();
+    let mut found = 0;
+    for told in &told {
+        for (kind, [to, from]) in [(Kind::Client, ["sent", "received"]), (Kind::Server, ["received", "sent"])]
+        {
+            let ends = sessions(&finished, kind, &told.path);
+            assert_eq!(ends.len(), 1, "{}", told.path);
+            assert_eq!(ends[0].handshake.attribute("http.response.status_code"), "101");
+            let Some(span) = ends[0].session else { continue };
+            found += 1;
+            let (sent, received) = told.bytes();
+            for (way, bytes) in [(to, sent), (from, received)] {
+                let key = format!("sonde.websocket.{way}.bytes");
+                assert_eq!(span.number(&key), Some(bytes as i64), "{:?}", span.attributes);
+                let messages = span.number(&format!("sonde.websocket.{way}.messages"));
+                assert!(matches!(messages, None | Some(200)), "{:?}", span.attributes);
+            }
+            assert!(!span.error, "{:?}", span.attributes);
+        }
+    }
+    println!("long sessions ({hooks}): {found} of {} told, each with all of its bytes", 2 * plan.len());
+    (found, 2 * plan.len())
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn long_websocket_sessions_are_not_told_wrong() {
+    let _gate = gate::enter();
+    for hooks in gate::hook_families() {
+        let _ = long_sessions(&hooks);
+    }
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn open_long_websocket_sessions() {
+    let _gate = gate::enter();
+    for hooks in gate::hook_families() {
+        let (found, all) = long_sessions(&hooks);
+        assert_eq!(found, all, "sessions that are told");
+    }
+}
