@@ -46,7 +46,13 @@ pub fn build(
     };
     let broken = |failure| Cow::Borrowed(error_type(failure));
     let (error, message) = match (&call.rpc, &call.session) {
-        (Some(rpc), _) => rpc::error(rpc, kind, exchange.failure.map(|failure| (failure, broken(failure)))),
+        (Some(rpc), _) => {
+            let (error, message) =
+                rpc::error(rpc, kind, exchange.failure.map(|failure| (failure, broken(failure))));
+            // Where no status of gRPC was seen, that of HTTP says what is known.
+            let unsaid = error.is_none() && rpc.status.is_none();
+            (error.or_else(|| unsaid.then(|| http::error(call, kind))?), message)
+        }
         (None, Some(session)) => {
             (exchange.failure.map(broken).or_else(|| websocket::error(session)), Cow::Borrowed(""))
         }

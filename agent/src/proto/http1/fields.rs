@@ -7,7 +7,7 @@ use super::wire::{Field, Fields};
 use crate::proto::HttpCall;
 use crate::proto::TraceHeaders;
 use crate::proto::capture::{self, Capture, CapturedHeader, HeaderNames};
-use crate::proto::grpc;
+use crate::proto::grpc::{self, web};
 
 /// How long a body is, as its head says it. RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +296,12 @@ fn unfolded<'a>(field: &Field<'a>) -> Cow<'a, [u8]> {
     }
     let lines: Vec<_> = field.value.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
     Cow::Owned(lines.join(&b' '))
+}
+
+/// How a body of gRPC-Web is written; `None` where it is none.
+pub(super) fn web_format(lines: &[u8]) -> Option<web::Format> {
+    let mut types = Fields(lines).filter(|field| field.name.eq_ignore_ascii_case(b"content-type"));
+    web::Format::of(types.next()?.value)
 }
 
 /// Whether a 101 response agrees on a protocol: `h2c` (RFC 7540, section 3.2), `websocket` (RFC 6455, section 4.2.2).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use memchr::memchr;
 use sonde_abi::sniff::Start;
 
-use super::body::{Body, Piece, Size, sniff_bytes};
+use super::body::{Body, Content, Piece, Size, sniff_bytes};
 use super::fields::{self, Framing, text};
 use super::half::{Before, State};
 use super::pairing::{Open, http};
@@ -15,6 +15,7 @@ use super::wire::{
 };
 use super::{Http1, LOOKS};
 use crate::conn::{Direction, Stamp};
+use crate::proto::grpc::web;
 use crate::proto::parser::{Context, Successor, Verdict};
 use crate::proto::{Call, Event, Exchange, ExchangeId, Message, Milestone, Opening, Quality};
 use crate::proto::{HttpCall, Upgrade};
@@ -222,6 +223,7 @@ impl Http1 {
         let mut trace = None;
         let mut framing = fields::request(lines, &mut call, &mut trace, &mut self.repeated);
         fields::asked_of_request(lines, context.capture, &mut call, &mut trace);
+        let format = call.rpc.as_ref().and_then(|_| fields::web_format(lines));
         let mut quality = None;
         if let Extent::Cut(mark) = extent {
             framing = Framing::Unknown;
@@ -239,7 +241,7 @@ impl Http1 {
             self.outstanding.push(Open::new(Box::new(exchange), line.method));
             id
         });
-        self.body(framing, exchange, direction, context);
+        self.body(framing, (exchange, format), direction, context);
     }
 
     fn response(
@@ -255,7 +257,7 @@ impl Http1 {
             let half = self.half(direction);
             half.exchange = None;
             half.state = if extent == Extent::Whole { State::Head } else { State::Body(Body::Unknown) };
-            half.size = Size { seen: 0, inexact: true };
+            half.content = Content { size: Size { seen: 0, inexact: true }, web: None };
             return Verdict::Stay;
         }
         self.before_response(direction, context);
@@ -280,7 +282,7 @@ impl Http1 {
         let requests_over = self.half(direction.opposite()).at_boundary();
         let websocket = status == 101 && requests_over && fields::agrees_on(lines, "websocket");
         let mut successor = (status == 101).then_some(Successor::Upgrade);
-        let mut session = None;
+        let (mut session, mut format) = (None, None);
         let exchange = self.outstanding.answer(status, first.time, context).map(|open| {
             if open.is_head && extent == Extent::Whole {
                 framing = Framing::Length(0);
@@ -295,6 +297,7 @@ impl Http1 {
             exchange.response = Some(Message { first, last, body_size: None });
             let call = http(exchange);
             fields::asked_of_response(lines, context.capture, call);
+            format = call.rpc.as_ref().and_then(|_| fields::web_format(lines));
             call.status = Some(status);
             call.upgraded = successor.map(|_| if websocket { Upgrade::WebSocket } else { Upgrade::Other });
             let id = exchange.opening.id;
@@ -307,16 +310,16 @@ impl Http1 {
         });
         if let Some(successor) = successor {
             (self.handed, self.handshake) = (session, exchange);
-            self.body(Framing::Length(0), exchange, direction, context);
+            self.body(Framing::Length(0), (exchange, None), direction, context);
             self.end_open(None, Some(Quality::Gap), context);
             return Verdict::HandOver(successor);
         }
         let cut_chunked = framing == Framing::Chunked && extent != Extent::Whole;
-        self.body(framing, exchange, direction, context);
+        self.body(framing, (exchange, format), direction, context);
         if cut_chunked {
             let half = self.half(direction);
             half.state = State::Body(Body::Terminator([0; 8]));
-            half.size.inexact = true;
+            half.content.lose();
         }
         Verdict::Stay
     }
@@ -325,13 +328,15 @@ impl Http1 {
     fn body(
         &mut self,
         framing: Framing,
-        exchange: Option<ExchangeId>,
+        (exchange, format): (Option<ExchangeId>, Option<web::Format>),
         direction: Direction,
         context: &mut Context<'_>,
     ) {
         let half = self.half(direction);
         half.exchange = exchange;
-        half.size = Size { seen: 0, inexact: framing == Framing::Unknown };
+        let web =
+            format.filter(|_| framing != Framing::Unknown).map(|format| Box::new(web::Reader::new(format)));
+        half.content = Content { size: Size { seen: 0, inexact: framing == Framing::Unknown }, web };
         half.state = State::Body(match framing {
             Framing::Length(length) => Body::Length(length),
             Framing::Chunked => Body::CHUNKED,

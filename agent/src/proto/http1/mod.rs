@@ -240,7 +240,7 @@ impl Http1 {
             State::Body(_) => {
                 let half = self.half(direction);
                 let State::Body(body) = &mut half.state else { return Verdict::Stay };
-                let ended = body.read(piece, &mut half.size);
+                let ended = body.read(piece, &mut half.content);
                 half.last = piece.stamp;
                 if ended {
                     self.complete(direction, context);
@@ -255,7 +255,7 @@ impl Http1 {
         let half = self.half(direction);
         // Without its request it is not known whether a response has a body (HEAD). A request may be answered before its
         // body, which the client then never sends (100-continue refused, RFC 9110 section 10.1.1).
-        let unsure = half.size.seen == 0 && self.is_answered(direction);
+        let unsure = half.content.size.seen == 0 && self.is_answered(direction);
         if !piece.whole || !unsure && !body.is_open_ended() {
             return false;
         }
@@ -299,13 +299,13 @@ impl Http1 {
                 true
             }
             State::Body(body) => {
-                if body.gap(missing, &mut half.size) {
+                if body.gap(missing, &mut half.content) {
                     return;
                 }
                 let beyond = match *body {
                     // The end of the body went by: when, nobody saw.
                     Body::Length(left) => {
-                        half.size.seen += left;
+                        half.content.size.seen += left;
                         Some(missing > left)
                     }
                     _ => None,

@@ -17,6 +17,7 @@ use sonde_abi::record::flags;
 use sonde_abi::{ChunkHeader, Family, LifeEvent, LifeHeader, Record};
 
 use crate::conn::{Connections, Direction, Limits, Role, Stamp};
+use crate::proto::grpc::Messages;
 use crate::proto::websocket::{Carried, Session};
 use crate::proto::{Call, Event, Exchange, Message, Milestone};
 use crate::telemetry::{Counters, Lost};
@@ -292,6 +293,15 @@ fn line(text: &mut String, exchange: &Exchange, requested: Option<Stamp>, respon
     }
     if let Some(quality) = exchange.quality {
         write!(text, " | {quality:?}").unwrap();
+    }
+    if let Some(rpc) = &call.rpc {
+        let messages = |messages: Option<Messages>| {
+            messages
+                .map_or_else(|| "?".into(), |messages| format!("{} of {} B", messages.count, messages.bytes))
+        };
+        let status = rpc.status.map_or_else(|| "-".into(), |status| status.to_string());
+        write!(text, " | rpc {status} > {} < {}", messages(rpc.request), messages(rpc.response)).unwrap();
+        rpc.message.iter().for_each(|message| write!(text, " {message:?}").unwrap());
     }
     if call.upgraded.is_some() {
         text.push_str(" | upgraded");
