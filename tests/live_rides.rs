@@ -276,3 +276,66 @@ fn open_long_websocket_sessions() {
         assert_eq!(found, all, "sessions that are told");
     }
 }
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn grpc_web() {
+    let _gate = gate::enter();
+    let server = rides::grpc_web();
+    let calls = [
+        ("Check", ""),
+        ("Check", "shop"),
+        ("Check", "nowhere"),
+        ("Miss", ""),
+        ("Check", ""),
+        ("Watch", "shop"),
+    ];
+    for hooks in gate::hook_families() {
+        for format in ["binary", "text"] {
+            let agent = Run::ports(&[server.port]).hooks(&hooks).start();
+            let told = rides::web_calls(server.port, format, &calls);
+            let finished = agent.finish();
+            for kind in [Kind::Client, Kind::Server] {
+                let mut spans: Vec<&Span> = finished.spans.iter().filter(|span| span.kind == kind).collect();
+                spans.sort_by_key(|span| span.start);
+                assert_eq!(spans.len(), told.len(), "{kind:?}: {spans:#?}");
+                for (span, (told, (_, service))) in spans.iter().zip(told.iter().zip(calls)) {
+                    check_web_call(kind, span, told, service);
+                }
+            }
+            println!("gRPC-Web, {format} ({hooks}): {} calls as told at both ends", told.len());
+        }
+    }
+}
+
+fn check_web_call(kind: Kind, span: &Span, told: &rides::WebCall, service: &str) {
+    let what = format!("{kind:?} {told:?}: {span:#?}");
+    assert_eq!(span.attribute("rpc.system.name"), "grpc", "{what}");
+    assert_eq!(span.attribute("network.protocol.version"), "1.1", "{what}");
+    assert_eq!(span.attribute("sonde.quality"), "", "{what}");
+    let full = format!("grpc.health.v1.Health/{}", told.method);
+    // What the server does not have is no method.
+    let (name, method) = if told.code == Some(12) { ("grpc", "_OTHER") } else { (&*full, &*full) };
+    assert_eq!((&*span.name, span.attribute("rpc.method")), (name, method), "{what}");
+    let (sent, received) = if kind == Kind::Client { ("sent", "received") } else { ("received", "sent") };
+    let number = |way: &str, of: &str| span.number(&format!("sonde.rpc.{way}.{of}"));
+    let request = if service.is_empty() { 0 } else { service.len() as i64 + 2 };
+    // Node writes head and body from buffers of their own by one call, of which the head alone is copied.
+    if kind == Kind::Server || number(sent, "messages").is_some() {
+        assert_eq!((number(sent, "messages"), number(sent, "bytes")), (Some(1), Some(request)), "{what}");
+    }
+    let error = span.attribute("error.type");
+    assert_eq!(span.error, !error.is_empty(), "{what}");
+    let Some(code) = told.code else {
+        // Given up by the client: the server may have said so of it, to nobody.
+        let status = span.attribute("rpc.response.status_code");
+        assert!(status.is_empty() || kind == Kind::Server && status == "CANCELLED", "{what}");
+        assert!(number(received, "messages").is_some_and(|n| n >= told.messages as i64), "{what}");
+        return assert!(["closed", "connection_reset"].contains(&error), "{what}");
+    };
+    let name = ["OK", "", "", "", "", "NOT_FOUND", "", "", "", "", "", "", "UNIMPLEMENTED"][usize::from(code)];
+    assert_eq!(span.attribute("rpc.response.status_code"), name, "{what}");
+    assert_eq!(number(received, "messages"), Some(told.messages as i64), "{what}");
+    let fails = code != 0 && (kind == Kind::Client || code == 12);
+    assert_eq!(error, if fails { name } else { "" }, "{what}");
+}

@@ -196,3 +196,31 @@ impl Told {
         (sent + if close > 0 { close + 4 } else { 0 }, received + close)
     }
 }
+
+/// What a call of gRPC-Web came to.
+#[derive(Clone, Debug, Deserialize)]
+pub struct WebCall {
+    /// Its method, without the service.
+    pub method: String,
+    /// Its status, `None` where the client gave it up.
+    pub code: Option<u16>,
+    /// Messages that came.
+    pub messages: u64,
+}
+
+/// Calls gRPC's health service by Google's client of gRPC-Web, one call after the other: method, and service asked for.
+///
+/// # Panics
+/// Where the client fails, or does not tell of each.
+#[must_use]
+pub fn web_calls(port: u16, format: &str, calls: &[(&str, &str)]) -> Vec<WebCall> {
+    let mut command = Command::new("node");
+    command.arg(apps::rides_node().join("web_client.mjs"));
+    command.arg(format!("http://127.0.0.1:{port}")).arg(format);
+    let call = |&(method, service): &(&str, &str)| json!({ "method": method, "service": service });
+    let plan = json!(calls.iter().map(call).collect::<Vec<_>>());
+    let lines = output("grpc-web", &mut command, &plan.to_string());
+    let told: Vec<WebCall> = lines.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(told.len(), calls.len(), "grpc-web did not tell of every call");
+    told
+}
