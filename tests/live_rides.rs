@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use sonde_tests::backends::comes;
 use sonde_tests::calls::fresh;
+use sonde_tests::clients::Client as HttpClient;
+use sonde_tests::compare::Report;
+use sonde_tests::raw::Connection;
 use sonde_tests::rides::{self, Client, Close, Op, Planned, Server, Told};
-use sonde_tests::{Finished, Kind, Run, Span, gate, servers};
+use sonde_tests::{Finished, Kind, Run, Span, gate, metrics, servers};
 
 /// The spans of one session, by who has them.
 struct Session<'a> {
@@ -333,9 +337,222 @@ fn check_web_call(kind: Kind, span: &Span, told: &rides::WebCall, service: &str)
         assert!(number(received, "messages").is_some_and(|n| n >= told.messages as i64), "{what}");
         return assert!(["closed", "connection_reset"].contains(&error), "{what}");
     };
-    let name = ["OK", "", "", "", "", "NOT_FOUND", "", "", "", "", "", "", "UNIMPLEMENTED"][usize::from(code)];
+    let name =
+        ["OK", "", "", "", "", "NOT_FOUND", "", "", "", "", "", "", "UNIMPLEMENTED"][usize::from(code)];
     assert_eq!(span.attribute("rpc.response.status_code"), name, "{what}");
     assert_eq!(number(received, "messages"), Some(told.messages as i64), "{what}");
     let fails = code != 0 && (kind == Kind::Client || code == 12);
     assert_eq!(error, if fails { name } else { "" }, "{what}");
+}
+
+fn streaming() -> Vec<Server> {
+    vec![rides::uvicorn(), rides::flask(), rides::node(), rides::go("gorilla")]
+}
+
+/// Ten events 30 ms apart, and answers that are 300 ms in coming.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn streams_last_until_their_end() {
+    let _gate = gate::enter();
+    for server in streaming() {
+        for hooks in gate::hook_families() {
+            let path = |n: usize| {
+                if n.is_multiple_of(3) {
+                    format!("/wait/300/{}", fresh("s"))
+                } else {
+                    format!("/events/10/30/{}", fresh("s"))
+                }
+            };
+            let plan: Vec<_> = (0..24).map(|n| sonde_tests::Planned::get(path(n))).collect();
+            let agent = Run::ports(&[server.port]).hooks(&hooks).start();
+            let mut calls = Vec::new();
+            for client in [HttpClient::Curl, HttpClient::Requests, HttpClient::Node, HttpClient::Go] {
+                let plan: Vec<_> = plan
+                    .iter()
+                    .map(|one| sonde_tests::Planned::get(format!("{}{client:?}", one.path)))
+                    .collect();
+                calls.extend(client.run(&format!("http://127.0.0.1:{}", server.port), 8, &plan));
+            }
+            let finished = agent.finish();
+            let mut report = Report::default();
+            report.both_ends(server.port, &calls, &finished.spans);
+            for span in &finished.spans {
+                // The server slept so long between the first byte and the last.
+                assert!(
+                    span.duration() >= 270_000_000,
+                    "{:?} {}: {} ns",
+                    span.kind,
+                    span.path(),
+                    span.duration()
+                );
+            }
+            report.check(&format!("streams of {} ({hooks})", server.process.name), &finished.log);
+        }
+    }
+}
+
+/// Streams without end, which the client leaves.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn streams_that_the_client_leaves() {
+    let _gate = gate::enter();
+    for server in streaming() {
+        for hooks in gate::hook_families() {
+            let agent = Run::ports(&[server.port]).hooks(&hooks).start();
+            let mut read = BTreeMap::new();
+            for _ in 0..8 {
+                let path = format!("/events/0/20/{}", fresh("l"));
+                let mut connection = Connection::to(server.port);
+                connection.write(connection.head("GET", &path, "", 0).as_bytes()).expect("written");
+                read.insert(path, stream_read(&mut connection, 5));
+            }
+            // Its end notices with one of the next events.
+            let told = |agent: &sonde_tests::Agent| agent.spans().len() >= 2 * read.len();
+            assert!(comes(|| told(&agent)), "{} of {} spans", agent.spans().len(), 2 * read.len());
+            let finished = agent.finish();
+            for (path, bytes) in &read {
+                for kind in [Kind::Client, Kind::Server] {
+                    let spans: Vec<&Span> = finished
+                        .spans
+                        .iter()
+                        .filter(|span| span.kind == kind && span.path() == path)
+                        .collect();
+                    assert_eq!(spans.len(), 1, "{kind:?} {path}");
+                    let what = format!("{kind:?} {path}: {:?}", spans[0].attributes);
+                    assert_eq!(spans[0].attribute("http.response.status_code"), "200", "{what}");
+                    let error = spans[0].attribute("error.type");
+                    // A handler of Go's that is told so returns, which ends its stream in order.
+                    let ends =
+                        kind == Kind::Server && server.process.name.starts_with("go") && error.is_empty();
+                    assert!(["closed", "connection_reset"].contains(&error) || ends, "{what}");
+                    assert_eq!(spans[0].error, !ends, "{what}");
+                    let size = spans[0].number("http.response.body.size");
+                    let bytes = *bytes as i64;
+                    // The server may have written more than was read, and that as well only in full.
+                    let right = if kind == Kind::Client { size == Some(bytes) } else { size >= Some(bytes) };
+                    assert!(size.is_none() || right, "{what}: {bytes} bytes were read");
+                    assert!(spans[0].duration() >= 80_000_000, "{what}");
+                }
+            }
+            assert_eq!(finished.spans.len(), 2 * read.len(), "spans of what did not happen");
+            println!(
+                "{} ({hooks}): {} streams left, both ends as they were",
+                server.process.name,
+                read.len()
+            );
+        }
+    }
+}
+
+/// Reads so many events of a stream and whole chunks. Returns the bytes of their content.
+fn stream_read(connection: &mut Connection, events: usize) -> u64 {
+    let content = |text: &str| {
+        let mut rest = text.split_once("\r\n\r\n")?.1;
+        let mut content = 0;
+        while !rest.is_empty() {
+            let (size, behind) = rest.split_once("\r\n")?;
+            let size = usize::from_str_radix(size, 16).ok()?;
+            content += size as u64;
+            rest = behind.get(size + 2..)?;
+        }
+        Some(content)
+    };
+    let text =
+        connection.read_until(|text| text.matches("data: ").count() >= events && content(text).is_some());
+    content(&text).expect("whole chunks")
+}
+
+/// What is under way when Sonde ends has no span: nobody knows how it goes on.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn streams_under_way_when_sonde_ends() {
+    let _gate = gate::enter();
+    for server in streaming() {
+        let agent = Run::ports(&[server.port]).start();
+        let mut open = Vec::new();
+        for _ in 0..5 {
+            let mut connection = Connection::to(server.port);
+            let head = connection.head("GET", &format!("/events/0/20/{}", fresh("u")), "", 0);
+            connection.write(head.as_bytes()).expect("written");
+            stream_read(&mut connection, 2);
+            open.push(connection);
+        }
+        let path = format!("/wait/1/{}", fresh("d"));
+        let done = HttpClient::Curl.run(
+            &format!("http://127.0.0.1:{}", server.port),
+            1,
+            &[sonde_tests::Planned::get(path)],
+        );
+        let finished = agent.finish();
+        let mut report = Report::default();
+        report.both_ends(server.port, &done, &finished.spans);
+        report.check(&format!("streams of {} under way", server.process.name), &finished.log);
+        assert!(finished.log.contains("10 more under way"), "{}", finished.log);
+        assert!(finished.log.contains("nothing lost"), "{}", finished.log);
+    }
+}
+
+/// Streams that are open at once: what this process may open, each descriptor being one, is 20,000 where this was written.
+const OPEN: usize = 10_000;
+/// How many end at once: more than the ring holds need not be told.
+const WAVE: usize = 500;
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn thousands_of_open_streams() {
+    let _gate = gate::enter();
+    let server = rides::go("gorilla");
+    let agent = Run::ports(&[server.port]).start();
+    let before = agent.process.resident();
+    let mut open = Vec::new();
+    for n in 0..OPEN {
+        let mut connection = Connection::to(server.port);
+        let head = connection.head("GET", &format!("/hold/{}/h{n}", n / WAVE), "", 0);
+        connection.write(head.as_bytes()).expect("written");
+        connection.read_until(|text| text.contains("held"));
+        open.push(connection);
+    }
+    let held = agent.process.resident().saturating_sub(before);
+    let path = format!("/wait/1/{}", fresh("d"));
+    let done = HttpClient::Curl.run(
+        &format!("http://127.0.0.1:{}", server.port),
+        1,
+        &[sonde_tests::Planned::get(path)],
+    );
+    // Nothing of an open stream is told.
+    assert!(comes(|| agent.spans().len() == 2 * done.len()), "{} spans", agent.spans().len());
+    let mut release = Connection::to(server.port);
+    for (number, wave) in open.chunks_mut(WAVE).enumerate() {
+        assert_eq!(release.exchange("GET", &format!("/release/{number}"), "", b"").status, 200);
+        for connection in wave {
+            connection.read_until(|text| text.ends_with("0\r\n\r\n"));
+        }
+        // No faster than they are written: what an output loses is not what is shown here.
+        let told = 2 * (done.len() + (number + 1) * (WAVE + 1));
+        if !comes(|| agent.count() >= told) {
+            panic!("{} of {told} spans: {}", agent.count(), agent.finish().log);
+        }
+    }
+    drop(open);
+    let all = OPEN + OPEN / WAVE + done.len();
+    let finished = agent.finish();
+    let streams: Vec<&Span> =
+        finished.spans.iter().filter(|span| span.path().starts_with("/hold/")).collect();
+    assert!(streams.len() == 2 * OPEN, "{} spans: {}", streams.len(), finished.log);
+    for span in &streams {
+        let said = (span.attribute("http.response.status_code"), span.attribute("http.response.body.size"));
+        assert_eq!((said, span.error), (("200", "12"), false), "{:?}", span.attributes);
+    }
+    let points = metrics::totals(&metrics::of_requests(&finished.metrics));
+    for metric in ["http.server.request.duration", "http.client.request.duration"] {
+        let counted: u64 =
+            points.iter().filter(|((name, ..), _)| name == metric).map(|(_, point)| point.count).sum();
+        assert_eq!(counted, all as u64, "{metric}");
+    }
+    let each = held / (2 * OPEN as u64);
+    println!(
+        "{OPEN} open streams, both ends: {} KiB of memory, {each} bytes for each end; all told and counted",
+        held >> 10
+    );
+    assert!(each < 6 << 10, "{each} bytes for each end of an open stream");
 }

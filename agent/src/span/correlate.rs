@@ -258,6 +258,18 @@ impl Correlator {
         self.settle_queue.clear();
     }
 
+    /// Exchanges that have not ended.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.nodes.open()
+    }
+
+    /// Sessions that have not ended.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.open()
+    }
+
     /// Exchanges held: open, waiting, or kept for others.
     #[must_use]
     pub fn held(&self) -> usize {

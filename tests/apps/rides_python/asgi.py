@@ -37,7 +37,7 @@ async def events(request):
     async def each():
         n = 0
         while n < count or count == 0:
-            yield {"id": n, "data": "x" * 20}
+            yield {"id": str(n), "data": "x" * 20}
             n += 1
             await asyncio.sleep(gap)
 

@@ -228,8 +228,9 @@ impl Body {
     pub(super) fn may_be_over(&self) -> bool {
         match self {
             // Zeros stand for what was not seen.
-            Self::Terminator([.., a, b, c, d]) => {
-                [*a, *b, *c, *d] == *b"\r\n\r\n" || [a, b, c, d].contains(&&0)
+            // Two empty lines end none: an event of a stream does, and the chunk that brings it.
+            Self::Terminator([.., z, a, b, c, d]) => {
+                [*a, *b, *c, *d] == *b"\r\n\r\n" && *z != b'\n' || [a, b, c, d].contains(&&0)
             }
             Self::Unknown => true,
             Self::Length(_) | Self::Chunked(_) | Self::Close => false,

@@ -23,6 +23,11 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// How many have not ended.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
     /// The span of an exchange is told. Returns the session that followed it, where that is over.
     pub(super) fn told(
         &mut self,

@@ -110,6 +110,20 @@ func events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// An event, and the end when all of the same number are released.
+func hold(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("content-type", "text/event-stream")
+	fmt.Fprint(w, "data: held\n\n")
+	w.(http.Flusher).Flush()
+	<-released[r.PathValue("number")]
+}
+
+func release(w http.ResponseWriter, r *http.Request) {
+	close(released[r.PathValue("number")])
+}
+
+var released = map[string]chan struct{}{}
+
 func wait(w http.ResponseWriter, r *http.Request) {
 	words := strings.Split(r.URL.Path, "/")
 	time.Sleep(time.Duration(number(words[2])) * time.Millisecond)
@@ -188,6 +202,11 @@ func main() {
 		http.HandleFunc("/coder/", onCoder)
 		http.HandleFunc("/events/", events)
 		http.HandleFunc("/wait/", wait)
+		for number := range 100 {
+			released[strconv.Itoa(number)] = make(chan struct{})
+		}
+		http.HandleFunc("/hold/{number}/{id}", hold)
+		http.HandleFunc("/release/{number}", release)
 		check(http.ListenAndServe("127.0.0.1:"+os.Args[2], nil))
 	}
 	var plans []plan
