@@ -337,7 +337,8 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn parse(method: &str, target: &'a str) -> Self {
-        if method == "CONNECT" {
+        // Extended CONNECT has a path beside its authority (RFC 8441, section 4).
+        if method == "CONNECT" && !target.starts_with('/') {
             return Self { scheme: None, authority: Some(target), path: "", query: None };
         }
         // Nearly all begin with their path: there is no scheme to look for.

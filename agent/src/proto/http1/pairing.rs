@@ -335,7 +335,7 @@ impl Http1 {
         for direction in [Direction::Write, Direction::Read] {
             let is_request = self.requests == Some(direction);
             let half = self.half(direction);
-            let (last, seen) = (half.last, half.content.size.seen);
+            let (last, seen) = (half.last, half.content.size.known());
             let web = half.content.web.take();
             let Some(at) = half.exchange.take().and_then(|id| self.outstanding.find(Some(id))) else {
                 continue;
@@ -348,7 +348,7 @@ impl Http1 {
                 message.last = last;
                 // What moved before it broke off, unless some of that is not known, or nobody looked to its end.
                 let known = failure.is_some() && open.exchange.quality != Some(Quality::Gap);
-                message.body_size = known.then_some(seen);
+                message.body_size = seen.filter(|_| known);
             }
         }
         self.outstanding.untracked = 0;

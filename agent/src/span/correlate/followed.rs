@@ -7,6 +7,9 @@ use super::{Correlator, Finished};
 use crate::proto::{Call, Exchange, ExchangeId, Upgrade};
 use crate::span::{ParentContext, SpanContext};
 
+#[cfg(test)]
+mod tests;
+
 /// Handshakes that are remembered at most; at the limit the session of the oldest is not told. As many as connections.
 const SESSIONS: usize = 65_536;
 
