@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sonde_abi::{LifeEvent, Record, record};
 
@@ -239,8 +240,11 @@ impl Pipeline {
 
     /// No more records come: decides everything with what is known.
     pub fn finish(&mut self) {
+        let sessions = self.correlator.sessions();
         self.connections.finish(&mut self.events);
         self.correlate();
+        let under_way = self.correlator.open() + sessions;
+        self.counters.under_way.store(under_way as u64, Ordering::Relaxed);
         self.correlator.flush(&mut self.finished);
         self.build();
     }

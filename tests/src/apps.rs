@@ -56,6 +56,43 @@ pub fn go() -> PathBuf {
     })
 }
 
+/// Python with what rides on HTTP/1.
+#[must_use]
+pub fn rides_python() -> PathBuf {
+    let built = build("rides_python", &["requirements.txt"], |from, to| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(to));
+        let mut pip = Command::new(to.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+        run(pip.arg(from.join("requirements.txt")));
+    });
+    built.join("bin/python")
+}
+
+/// The folder with the Node programs of what rides on HTTP/1, and their modules.
+#[must_use]
+pub fn rides_node() -> PathBuf {
+    const FILES: [&str; 5] =
+        ["package.json", "package-lock.json", "server.mjs", "ws_client.mjs", "web_client.mjs"];
+    build("rides_node", &FILES, |from, to| {
+        for file in FILES {
+            fs::copy(from.join(file), to.join(file)).expect("copy");
+        }
+        run(Command::new("npm").args(["ci", "--silent", "--no-fund", "--no-audit"]).current_dir(to));
+    })
+}
+
+/// The folder with the Go programs of what rides on HTTP/1, `ws` and `web`.
+#[must_use]
+pub fn rides_go() -> PathBuf {
+    build("rides_go", &["go.mod", "go.sum", "ws/main.go", "web/main.go"], |from, to| {
+        for program in ["ws", "web"] {
+            let mut go = Command::new("go");
+            go.args(["build", "-o"]).arg(to.join(program)).arg(format!("./{program}")).current_dir(from);
+            run(&mut go);
+        }
+    })
+}
+
 /// The Rust server of this package.
 #[must_use]
 pub fn hyper() -> PathBuf {

@@ -201,7 +201,7 @@ fn differences(call: &Call, port: u16, span: &Span, unsized_paths: &[&str]) -> O
         Kind::Server if span.attribute("client.address").is_empty() => {
             expect("client.address", "", "an address");
         }
-        Kind::Server => {}
+        Kind::Server | Kind::Internal => {}
     }
     (!wrong.is_empty()).then(|| wrong.join(", "))
 }

@@ -109,6 +109,21 @@ impl Connection {
         }
     }
 
+    /// Reads until what came since the last such call is enough, and gives it.
+    ///
+    /// # Panics
+    /// When the connection ends before that.
+    pub fn read_until(&mut self, is_enough: impl Fn(&str) -> bool) -> String {
+        loop {
+            let text = String::from_utf8_lossy(&self.ahead).into_owned();
+            if is_enough(&text) {
+                self.ahead.clear();
+                return text;
+            }
+            self.more(65_536).unwrap_or_else(|error| panic!("{error} after {text:?}"));
+        }
+    }
+
     /// Sends a request with this head and body, reads the response, and says what happened.
     ///
     /// # Panics

@@ -15,6 +15,8 @@ pub enum Kind {
     Server,
     /// Called.
     Client,
+    /// Neither: a session that follows a request on its connection.
+    Internal,
 }
 
 /// A span, ids in lower-case hex, attribute values as text.
@@ -75,6 +77,8 @@ impl Span {
                 let rest = full.split_once("://").map_or(full, |(_, rest)| rest);
                 rest.find('/').map_or("", |slash| &rest[slash..])
             }
+            // A session is found by the handshake above it.
+            Kind::Internal => "",
         };
         full.split('?').next().unwrap_or(full)
     }
@@ -164,6 +168,7 @@ fn from_json(span: &Value, resource: &BTreeMap<String, String>) -> Span {
 
 fn kind(number: i32) -> Kind {
     match number {
+        1 => Kind::Internal,
         2 => Kind::Server,
         3 => Kind::Client,
         other => panic!("span of kind {other}"),

@@ -89,6 +89,12 @@ impl Views {
                 }
                 Event::End(exchange)
             }
+            Event::Followed { id, mut session } => {
+                if let Some(session) = &mut session {
+                    self.turn(&mut session.opening, role, &name);
+                }
+                Event::Followed { id: name(id), session }
+            }
         }
     }
 

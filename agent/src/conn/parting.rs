@@ -49,17 +49,19 @@ impl Parting {
             || reassembly.lacks(Direction::Read, self.read)
     }
 
-    /// Gives up all holes before it. Returns how many.
-    pub(super) fn give_up(
+    /// Steps over what is missing before it, once nothing waits. Returns how many holes that were. `always`: also what a reset
+    /// cut off of a write.
+    pub(super) fn reach(
         &self,
         reassembly: &mut Reassembly,
+        always: bool,
         mut to: impl FnMut(Direction, &Segment<'_>),
     ) -> u64 {
         let stamp = Stamp { time: self.time, arrival: self.time, ..Stamp::default() };
-        let mut holes = reassembly.flush(&mut to);
+        let mut holes = 0;
         // What a call wrote that a reset interrupted is told behind it, or by `syscalls` not at all: that is no loss, and the
         // exchange tells of the reset.
-        if self.ending != Some(Ending::Reset) {
+        if always || self.ending != Some(Ending::Reset) {
             holes += reassembly.reach(Direction::Write, self.written, stamp, &mut to);
         }
         holes + reassembly.reach(Direction::Read, self.read, stamp, &mut to)

@@ -43,6 +43,8 @@ pub struct Limits {
     pub closing: Nanos,
     /// A connection with an exchange open: the exchange then ends with a timeout.
     pub waiting: Nanos,
+    /// One that was handed on to WebSocket: the kernel side leaves it alone after a while, and tells its close.
+    pub session: Nanos,
 }
 
 impl Limits {
@@ -64,6 +66,7 @@ impl Default for Limits {
             idle: 300 * SECOND,
             closing: 10 * SECOND,
             waiting: 3600 * SECOND,
+            session: 24 * 3600 * SECOND,
         }
     }
 }
@@ -113,6 +116,10 @@ impl Connection {
             Some(stream) if stream.reassembly.is_untouched() => stream.begin(begins),
             Some(_) => {}
         }
+    }
+
+    fn is_session(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.parser.is_session())
     }
 
     /// Its bytes are another protocol's.
@@ -310,8 +317,14 @@ impl Connections {
     fn give_up(&mut self, slot: u32, parting: &Parting, events: &mut Vec<Event>) {
         self.drive(slot, events, |stream, _, context| {
             let Stream { reassembly, parser, .. } = stream;
-            let holes =
-                parting.give_up(reassembly, |direction, segment| parser.segment(segment, direction, context));
+            let mut holes =
+                reassembly.flush(|direction, segment| parser.segment(segment, direction, context));
+            // A session is counted by its positions: that bytes before them were not sent is no loss.
+            let is_session = parser.is_session();
+            let beyond = parting.reach(reassembly, is_session, |direction, segment| {
+                parser.segment(segment, direction, context);
+            });
+            holes += if is_session { 0 } else { beyond };
             context.counters.lose(Lost::Reassembly, holes);
             if parting.read_all {
                 parser.stream_ended(Direction::Read, context);
@@ -474,8 +487,8 @@ impl Connections {
 
     /// Forgets connections that were idle for too long.
     fn sweep(&mut self, now: Nanos, events: &mut Vec<Event>) {
-        let Limits { idle, closing, waiting, .. } = self.limits;
-        let shortest = idle.min(closing).min(waiting);
+        let Limits { idle, closing, waiting, session, .. } = self.limits;
+        let shortest = idle.min(closing).min(waiting).min(session);
         let mut next = self.connections.oldest();
         while let Some(slot) = next {
             next = self.connections.newer(slot);
@@ -490,10 +503,13 @@ impl Connections {
                 None => idle,
                 Some(stream) if stream.parser.is_idle() => idle,
                 Some(stream) if stream.parser.awaits_close() && connection.identity.is_unix() => closing,
+                Some(stream) if stream.parser.is_session() => session,
                 Some(_) => waiting,
             };
             if silent > bound {
-                self.forget(slot, Ending::Timeout, events);
+                let is_session = connection.is_session();
+                // Of a session nobody knows that it is over.
+                self.forget(slot, if is_session { Ending::Evicted } else { Ending::Timeout }, events);
             }
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn flags(span: &Span) -> u32 {
 /// `Span.SpanKind`.
 pub(super) const fn kind(kind: SpanKind) -> i32 {
     match kind {
+        SpanKind::Internal => 1,
         SpanKind::Server => 2,
         SpanKind::Client => 3,
     }

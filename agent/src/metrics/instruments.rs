@@ -76,6 +76,6 @@ const CLIENT: [Distribution; MEASURES] = [
 pub(super) const fn of(kind: SpanKind) -> &'static [Distribution; MEASURES] {
     match kind {
         SpanKind::Server => &SERVER,
-        SpanKind::Client => &CLIENT,
+        SpanKind::Client | SpanKind::Internal => &CLIENT,
     }
 }

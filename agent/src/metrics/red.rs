@@ -50,8 +50,11 @@ impl Red {
         Self { limit, index: HashTable::new(), series: Vec::new(), overflow: [None; 2] }
     }
 
-    /// Counts one span of a service.
+    /// Counts one span of a service, unless it is of no call.
     pub fn record(&mut self, service: &str, span: &Span) {
+        if span.kind == SpanKind::Internal {
+            return;
+        }
         let error = matches!(span.status, SpanStatus::Error(_));
         let nanos = span.end.saturating_sub(span.start);
         let at = self.find(service, span, error);

@@ -135,7 +135,7 @@ impl SpanMetrics {
             (SpanKind::Client, _) => Some(span.context.span_id),
             (SpanKind::Server, Some(parent)) if parent.is_remote => Some(parent.span_id),
             // The root of a trace: nobody seen called it.
-            (SpanKind::Server, _) => None,
+            (SpanKind::Server | SpanKind::Internal, _) => None,
         };
         if let Some(id) = named {
             let half = Half { kind: span.kind, service: Box::from(service), nanos, error, end: span.end };
@@ -157,6 +157,7 @@ impl SpanMetrics {
         let kind = match span.kind {
             SpanKind::Server => "SPAN_KIND_SERVER",
             SpanKind::Client => "SPAN_KIND_CLIENT",
+            SpanKind::Internal => "SPAN_KIND_INTERNAL",
         };
         let labels = vec![
             label("service", service.to_owned()),
@@ -212,7 +213,7 @@ impl SpanMetrics {
             let none = || Box::from("");
             let mut key = match half.kind {
                 SpanKind::Client => (half.service, none()),
-                SpanKind::Server => (none(), half.service),
+                SpanKind::Server | SpanKind::Internal => (none(), half.service),
             };
             if self.unpaired.len() >= SERIES && !self.unpaired.contains_key(&key) {
                 key = (none(), none());

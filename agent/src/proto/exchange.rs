@@ -26,6 +26,14 @@ pub enum Event {
     },
     /// The exchange is over.
     End(Box<Exchange>),
+    /// What followed an exchange on its connection is over: a WebSocket session. One for each exchange that was handed on to
+    /// one ([`Upgrade::WebSocket`](super::Upgrade::WebSocket)), behind its `End`.
+    Followed {
+        /// The exchange that was its handshake.
+        id: ExchangeId,
+        /// The session, told as an exchange of its own id; `None` where nobody saw its end.
+        session: Option<Box<Exchange>>,
+    },
 }
 
 /// Points between the beginning and the end of an exchange.

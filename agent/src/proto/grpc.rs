@@ -1,6 +1,8 @@
 //! gRPC over HTTP/2 (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), and what HTTP/1 shows of gRPC-Web:
 //! length-prefixed messages, statuses, deadlines.
 
+pub(super) mod web;
+
 use crate::conn::Nanos;
 
 /// What gRPC says of a call beside what HTTP does.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::capture::CapturedHeader;
 use super::grpc::RpcCall;
+use super::websocket::Session;
 
 /// What HTTP says of one exchange. Strings are as received, each at most as long as the captured head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +31,18 @@ pub struct HttpCall {
     /// Headers that were asked for, in their order, the request's first.
     pub headers: Vec<CapturedHeader>,
     /// The connection was handed on: 101, or a 2xx answer to CONNECT.
-    pub upgraded: bool,
+    pub upgraded: Option<Upgrade>,
+    /// This is no call, but the session that followed one on its connection.
+    pub session: Option<Box<Session>>,
     /// What gRPC says, where the call is one of it.
     pub rpc: Option<Box<RpcCall>>,
+}
+
+/// What a connection was handed on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// WebSocket: what it carries is told when it is over ([`super::Event::Followed`]).
+    WebSocket,
+    /// Anything else.
+    Other,
 }

@@ -11,10 +11,11 @@ pub mod http1;
 pub mod http2;
 mod parser;
 pub mod propagation;
+pub mod websocket;
 
 pub use capture::{Capture, CapturedHeader};
 pub use exchange::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
-pub use http::HttpCall;
+pub use http::{HttpCall, Upgrade};
 pub use parser::{Context, Ending, Onset, Parser};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::conn::{Begins, Direction, Identity, Nanos, Role, Segment, Stamp};
 use crate::proto::http1::Http1;
 use crate::proto::http2::Http2;
+use crate::proto::websocket::WebSocket;
 use crate::proto::{Capture, Event, ExchangeId, Opening, TraceHeaders};
 use crate::telemetry::{Counters, Lost};
 
@@ -15,6 +16,8 @@ pub enum Parser {
     Http1(Box<Http1>),
     /// HTTP/2.
     Http2(Box<Http2>),
+    /// WebSocket, after a handshake over HTTP/1.
+    WebSocket(Box<WebSocket>),
     /// No protocol that Sonde reads, or one that took over from HTTP/1 and is not read yet.
     Ignored,
 }
@@ -116,7 +119,9 @@ pub(super) enum Successor {
     Http2,
     /// A tunnel, after a 2xx answer to CONNECT (RFC 9110, section 9.3.6).
     Tunnel,
-    /// What a 101 response agreed on (RFC 9110, section 7.8).
+    /// A 101 response agreed on WebSocket (RFC 6455, section 4.2.2).
+    WebSocket,
+    /// Anything else that a 101 response agreed on (RFC 9110, section 7.8).
     Upgrade,
 }
 
@@ -149,6 +154,7 @@ impl Parser {
                 None => http1.segment(segment, direction, context),
             },
             Self::Http2(http2) => http2.segment(segment, direction, context),
+            Self::WebSocket(websocket) => websocket.segment(segment, direction, context),
             Self::Ignored => Verdict::Stay,
         };
         match (verdict, &mut *self) {
@@ -159,6 +165,15 @@ impl Parser {
                 let mut http2 = Box::new(Http2::after_http1(handed, direction));
                 http2.segment(&rest, direction, context);
                 *self = Self::Http2(http2);
+            }
+            (Verdict::HandOver(Successor::WebSocket), Self::Http1(http1)) => {
+                let handed = http1.hand_over(direction);
+                let rest = segment.from(handed.resume);
+                let mut websocket = Box::new(WebSocket::after_http1(handed, http1.handshake, direction));
+                *self = match websocket.segment(&rest, direction, context) {
+                    Verdict::Stay => Self::WebSocket(websocket),
+                    Verdict::HandOver(_) | Verdict::Foreign => Self::Ignored,
+                };
             }
             // The place where the next protocol's parser takes the connection.
             (Verdict::HandOver(_) | Verdict::Foreign, _) => *self = Self::Ignored,
@@ -171,6 +186,7 @@ impl Parser {
         match self {
             Self::Http1(http1) => http1.stream_ended(direction, context),
             Self::Http2(http2) => http2.stream_ended(direction, context),
+            Self::WebSocket(websocket) => websocket.stream_ended(direction, context),
             Self::Ignored => {}
         }
     }
@@ -180,6 +196,7 @@ impl Parser {
         match std::mem::replace(self, Self::Ignored) {
             Self::Http1(mut http1) => http1.closed(ending, context),
             Self::Http2(mut http2) => http2.closed(ending, context),
+            Self::WebSocket(mut websocket) => websocket.closed(ending, context),
             Self::Ignored => {}
         }
     }
@@ -190,12 +207,19 @@ impl Parser {
         matches!(self, Self::Ignored)
     }
 
+    /// Its bytes are counted by their positions: the kernel side leaves it alone after a while, and what went unseen is no loss.
+    #[must_use]
+    pub const fn is_session(&self) -> bool {
+        matches!(self, Self::WebSocket(_))
+    }
+
     /// Nothing is open: forgetting the connection loses no exchange.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.is_idle(),
             Self::Http2(http2) => http2.is_idle(),
+            Self::WebSocket(_) => false,
             Self::Ignored => true,
         }
     }
@@ -206,6 +230,7 @@ impl Parser {
         match self {
             Self::Http1(http1) => http1.awaits_close(),
             Self::Http2(http2) => http2.awaits_close(),
+            Self::WebSocket(websocket) => websocket.awaits_close(),
             Self::Ignored => false,
         }
     }
@@ -216,7 +241,7 @@ impl Parser {
         match self {
             Self::Http1(http1) => http1.buffered(),
             Self::Http2(http2) => http2.buffered(),
-            Self::Ignored => 0,
+            Self::WebSocket(_) | Self::Ignored => 0,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::correlate::Finished;
-use super::http::rpc;
+use super::http::{rpc, websocket};
 use super::{
     Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanName,
     SpanStatus, Value, Wording, http,
@@ -38,16 +38,28 @@ pub fn build(
     let Finished { exchange, context, parent, confidence, start, end, tgid: _ } = finished;
     let kind = kind(&exchange);
     let Call::Http(call) = &exchange.call;
+    let method = || if call.session.is_some() { websocket::NAME } else { http::name(call) };
     let name = match (&call.rpc, &route) {
         (Some(rpc), _) => SpanName::Plain(rpc::name(call, rpc)),
-        (None, Some(route)) => SpanName::Routed { method: http::name(call), route: Arc::clone(route) },
-        (None, None) => SpanName::Plain(Cow::Borrowed(http::name(call))),
+        (None, Some(route)) => SpanName::Routed { method: method(), route: Arc::clone(route) },
+        (None, None) => SpanName::Plain(Cow::Borrowed(method())),
     };
     let broken = |failure| Cow::Borrowed(error_type(failure));
-    let (error, message) = match &call.rpc {
-        Some(rpc) => rpc::error(rpc, kind, exchange.failure.map(|failure| (failure, broken(failure)))),
-        None => (exchange.failure.map(broken).or_else(|| http::error(call, kind)), Cow::Borrowed("")),
+    let (error, message) = match (&call.rpc, &call.session) {
+        (Some(rpc), _) => {
+            let (error, message) =
+                rpc::error(rpc, kind, exchange.failure.map(|failure| (failure, broken(failure))));
+            // Where no status of gRPC was seen, that of HTTP says what is known.
+            let unsaid = error.is_none() && rpc.status.is_none();
+            (error.or_else(|| unsaid.then(|| http::error(call, kind))?), message)
+        }
+        (None, Some(session)) => {
+            (exchange.failure.map(broken).or_else(|| websocket::error(session)), Cow::Borrowed(""))
+        }
+        (None, None) => (exchange.failure.map(broken).or_else(|| http::error(call, kind)), Cow::Borrowed("")),
     };
+    // One request, one span of its kind: what follows it is none.
+    let kind = if call.session.is_some() { SpanKind::Internal } else { kind };
     let status = if error.is_some() { SpanStatus::Error(message) } else { SpanStatus::Unset };
     let mut attributes = Attributes { wording: Some(Arc::clone(wording)), route, ..Attributes::default() };
     let mut add = |key, value: Option<Cow<'static, str>>| {
@@ -69,6 +81,7 @@ pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
     // The method of a remote procedure call is its route.
     let Some(path) = http::path(call).filter(|_| call.rpc.is_none()) else { return Route::Unknown };
     match exchange.opening.role {
+        // A session has no status, and teaches nothing that its handshake has not.
         Role::Server => routes.served(service, path, call.status),
         Role::Client if routes.has_templates() => {
             let template = http::host(call).and_then(|host| routes.called(&host, path));
@@ -82,9 +95,10 @@ pub fn route(exchange: &Exchange, service: &str, routes: &mut Routes) -> Route {
 pub(super) fn describe(exchange: &Exchange, wording: &Wording, show: &mut dyn FnMut(&str, Value<'_>)) {
     let Call::Http(call) = &exchange.call;
     let (kind, shown) = (kind(exchange), &mut Shown { to: show, scratch: String::with_capacity(SCRATCH) });
-    match &call.rpc {
-        Some(rpc) => rpc::describe(call, rpc, exchange, kind, wording, shown),
-        None => http::describe(call, exchange, kind, wording, shown),
+    match (&call.rpc, &call.session) {
+        (Some(rpc), _) => rpc::describe(call, rpc, exchange, kind, wording, shown),
+        (None, Some(session)) => websocket::describe(call, session, exchange, kind, wording, shown),
+        (None, None) => http::describe(call, exchange, kind, wording, shown),
     }
 }
 
@@ -96,6 +110,7 @@ pub(super) const fn route_key(exchange: &Exchange) -> &'static str {
     }
 }
 
+/// What an end of an exchange is; of a session, that of its handshake.
 pub(super) const fn kind(exchange: &Exchange) -> SpanKind {
     match exchange.opening.role {
         Role::Server => SpanKind::Server,

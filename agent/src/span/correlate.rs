@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use self::followed::Sessions;
 use self::losses::Losses;
 use super::contexts::Contexts;
 use super::ids::Ids;
@@ -32,6 +33,7 @@ use crate::telemetry::{Counters, Lost};
 mod begin;
 mod decide;
 mod doubt;
+mod followed;
 mod losses;
 #[cfg(test)]
 mod sampled;
@@ -140,6 +142,7 @@ pub struct Correlator {
     undecided: usize,
     waiting: usize,
     waiting_bytes: usize,
+    sessions: Sessions,
     losses: Losses,
     /// Decisions that the next tick may still speak against.
     tick_queue: Vec<ExchangeId>,
@@ -167,6 +170,7 @@ impl Correlator {
             undecided: 0,
             waiting: 0,
             waiting_bytes: 0,
+            sessions: Sessions::default(),
             losses: Losses::default(),
             tick_queue: Vec::new(),
         }
@@ -192,6 +196,7 @@ impl Correlator {
                 self.advance(last);
                 self.end(exchange, out);
             }
+            Event::Followed { id, session } => self.followed(id, session, out),
         }
         self.expire(out);
     }
@@ -251,6 +256,18 @@ impl Correlator {
             self.stop_awaiting(id, out);
         }
         self.settle_queue.clear();
+    }
+
+    /// Exchanges that have not ended.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.nodes.open()
+    }
+
+    /// Sessions that have not ended.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.open()
     }
 
     /// Exchanges held: open, waiting, or kept for others.

@@ -2,6 +2,7 @@
 
 mod older;
 pub(super) mod rpc;
+pub(super) mod websocket;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -62,18 +63,7 @@ pub(super) fn describe(
         shown.text(key::HTTP_REQUEST_METHOD_ORIGINAL, &call.method);
     }
     let addressed = Addressed::parse(call, kind);
-    match kind {
-        SpanKind::Server => serve(call, &addressed, opening, wording, shown),
-        SpanKind::Client => {
-            let host = addressed.host_or(&opening.ends.peer);
-            // Of a request whose path nobody saw, the rest would pass for one of the root.
-            if !call.target.is_empty() {
-                shown.composed(key::URL_FULL, |url| addressed.write_url(host.as_deref(), wording, url));
-            }
-            shown.text_if(key::SERVER_ADDRESS, host.as_ref().map(|host| &*host.name));
-            shown.number_if(key::SERVER_PORT, addressed.port_called(host.as_deref(), &opening.ends.peer));
-        }
-    }
+    called(call, &addressed, opening, kind, wording, shown);
     network(&opening.ends, shown);
     shown.text(key::NETWORK_PROTOCOL_VERSION, version(call));
     shown.text_if(key::USER_AGENT_ORIGINAL, call.user_agent.as_deref());
@@ -84,6 +74,27 @@ pub(super) fn describe(
     if wording.names == HttpNames::Both {
         older::describe(call, &addressed, exchange, kind, wording, shown);
     }
+}
+
+/// Shows who was called, and for a server by whom.
+fn called(
+    call: &HttpCall,
+    addressed: &Addressed<'_>,
+    opening: &Opening,
+    kind: SpanKind,
+    wording: &Wording,
+    shown: &mut Shown<'_>,
+) {
+    if kind == SpanKind::Server {
+        return serve(call, addressed, opening, wording, shown);
+    }
+    let host = addressed.host_or(&opening.ends.peer);
+    // Of a request whose path nobody saw, the rest would pass for one of the root.
+    if !call.target.is_empty() {
+        shown.composed(key::URL_FULL, |url| addressed.write_url(host.as_deref(), wording, url));
+    }
+    shown.text_if(key::SERVER_ADDRESS, host.as_ref().map(|host| &*host.name));
+    shown.number_if(key::SERVER_PORT, addressed.port_called(host.as_deref(), &opening.ends.peer));
 }
 
 /// Headers of the request and of the response, under these names with their own behind: a list each, as there may be several
@@ -123,7 +134,7 @@ pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanK
     };
     match kind {
         SpanKind::Server => labels.scheme = addressed.scheme,
-        SpanKind::Client => {
+        SpanKind::Client | SpanKind::Internal => {
             let peer = &exchange.opening.ends.peer;
             let host = addressed.host_or(peer);
             labels.port = addressed.port_called(host.as_deref(), peer);
@@ -326,7 +337,8 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn parse(method: &str, target: &'a str) -> Self {
-        if method == "CONNECT" {
+        // Extended CONNECT has a path beside its authority (RFC 8441, section 4).
+        if method == "CONNECT" && !target.starts_with('/') {
             return Self { scheme: None, authority: Some(target), path: "", query: None };
         }
         // Nearly all begin with their path: there is no scheme to look for.

@@ -41,7 +41,7 @@ impl Attributes {
     pub fn call_labels(&self) -> Option<CallLabels<'_>> {
         let exchange: &Exchange = self.exchange.as_ref()?;
         let Call::Http(call) = &exchange.call;
-        if call.rpc.is_some() {
+        if call.rpc.is_some() || call.session.is_some() {
             return None;
         }
         let kind = build::kind(exchange);

@@ -62,6 +62,8 @@ pub enum SpanKind {
     Server,
     /// Makes a request.
     Client,
+    /// Neither: what follows a request on its connection.
+    Internal,
 }
 
 /// Span status.

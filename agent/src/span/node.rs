@@ -202,6 +202,11 @@ impl Nodes {
         ids
     }
 
+    /// How many have not ended.
+    pub(super) fn open(&self) -> usize {
+        self.by_id.values().filter(|node| node.end.is_none()).count()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }

@@ -197,6 +197,8 @@ pub struct Counters {
     pub spans: AtomicU64,
     /// Spans that were counted, but not exported: not sampled, or of an excluded path.
     pub unsampled: AtomicU64,
+    /// Exchanges, and sessions behind one, that had not ended when the run did: no span tells of them.
+    pub under_way: AtomicU64,
     /// Connections known now.
     pub connections: AtomicU64,
     /// The kernel programs are attached and the ring is read.

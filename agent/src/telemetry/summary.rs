@@ -12,11 +12,14 @@ pub struct Summary<'a>(pub &'a Counters);
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { records, exchanges, spans, unsampled, .. } = self.0;
+        let Counters { records, exchanges, spans, unsampled, under_way, .. } = self.0;
         let (records, exchanges, spans) = (read(records), read(exchanges), read(spans));
         write!(f, "{records} records, {exchanges} exchanges, {spans} spans")?;
         if read(unsampled) > 0 {
             write!(f, ", {} more not sampled", read(unsampled))?;
+        }
+        if read(under_way) > 0 {
+            write!(f, ", {} more under way", read(under_way))?;
         }
         for (signal, unit) in [(Signal::Traces, ""), (Signal::Metrics, " data points")] {
             let accepted = self.0.delivered(signal, Delivery::Accepted);

@@ -105,6 +105,8 @@ impl Row {
         let (kind, colour) = match self.kind {
             SpanKind::Server => ("SERVER", Colour::Blue),
             SpanKind::Client => ("CLIENT", Colour::Magenta),
+            // As wide as the others.
+            SpanKind::Internal => ("INTERN", Colour::Dim),
         };
         style.paint(out, colour, |out| out.push_str(kind));
         out.push(' ');
@@ -214,6 +216,7 @@ impl Shown {
         let named = match kind {
             SpanKind::Server => &self.client,
             SpanKind::Client => &self.server,
+            SpanKind::Internal => &self.peer,
         };
         let End { address, port } = if named.address.is_empty() { &self.peer } else { named };
         match port {

@@ -63,6 +63,7 @@ fn kind(kind: SpanKind) -> &'static str {
     match kind {
         SpanKind::Server => "SERVER",
         SpanKind::Client => "CLIENT",
+        SpanKind::Internal => "INTERN",
     }
 }
 

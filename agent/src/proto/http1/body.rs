@@ -6,6 +6,7 @@ use sonde_abi::sniff::{self, Start};
 
 use super::half::Before;
 use crate::conn::{Segment, Stamp};
+use crate::proto::grpc::web;
 
 /// The unread part of a segment.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +117,43 @@ impl Size {
     }
 }
 
+/// What is taken of a body's content: how long it is, and where it is of gRPC-Web, what that says.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) size: Size,
+    pub(super) web: Option<Box<web::Reader>>,
+}
+
+impl Content {
+    /// Takes the next `n` bytes of a piece.
+    fn take(&mut self, piece: &mut Piece<'_>, n: u64) {
+        self.size.seen += n;
+        if let Some(web) = &mut self.web {
+            // Bounded by the slice's own length.
+            let captured = n.min(piece.bytes.len() as u64);
+            web.feed(piece.bytes.get(..captured as usize).unwrap_or_default());
+            web.skip(n - captured);
+        }
+        piece.skip(n);
+    }
+
+    /// The next `n` bytes went unseen.
+    fn miss(&mut self, n: u64) {
+        self.size.seen += n;
+        if let Some(web) = &mut self.web {
+            web.skip(n);
+        }
+    }
+
+    /// Some bytes were not counted, or bytes of framing were.
+    pub(super) fn lose(&mut self) {
+        self.size.inexact = true;
+        if let Some(web) = &mut self.web {
+            web.lose();
+        }
+    }
+}
+
 /// Ends a chunked body without trailers, at a line start: the last eight bytes of most of them end so.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
@@ -127,29 +165,27 @@ impl Body {
     pub(super) const CHUNKED: Self = Self::Chunked(Chunked::Size(0, 0));
 
     /// Reads as much of the piece as belongs to the body; true where its end was found.
-    pub(super) fn read(&mut self, piece: &mut Piece<'_>, size: &mut Size) -> bool {
+    pub(super) fn read(&mut self, piece: &mut Piece<'_>, content: &mut Content) -> bool {
         match self {
             Self::Length(left) => {
                 let n = piece.left().min(*left);
                 *left -= n;
-                size.seen += n;
-                piece.skip(n);
+                content.take(piece, n);
                 *left == 0
             }
-            Self::Chunked(state) => match state.read(piece, size) {
+            Self::Chunked(state) => match state.read(piece, content) {
                 Progress::Ended => true,
                 Progress::More => false,
                 Progress::Lost => {
-                    size.inexact = true;
+                    content.lose();
                     let at_line = matches!(state, Chunked::Size(_, 0));
                     *self = Self::Terminator(if at_line { *LINE_START } else { [0; 8] });
-                    self.read(piece, size)
+                    self.read(piece, content)
                 }
             },
             Self::Terminator(window) => read_terminator(window, piece),
             Self::Close | Self::Unknown => {
-                size.seen += piece.left();
-                piece.skip_all();
+                content.take(piece, piece.left());
                 false
             }
         }
@@ -157,28 +193,33 @@ impl Body {
 
     /// `n` bytes went unseen. True where they lay inside the body and its end was not among them; else the body is left
     /// in a state that does not need them.
-    pub(super) fn gap(&mut self, n: u64, size: &mut Size) -> bool {
+    pub(super) fn gap(&mut self, n: u64, content: &mut Content) -> bool {
         match self {
             Self::Length(left) if n < *left => {
                 *left -= n;
-                size.seen += n;
+                content.miss(n);
                 true
             }
             Self::Chunked(Chunked::Content(left)) if n < *left => {
                 *left -= n;
-                size.seen += n;
+                content.miss(n);
                 true
             }
             Self::Close => {
-                size.seen += n;
+                content.miss(n);
                 true
             }
             Self::Chunked(_) | Self::Terminator(_) => {
-                size.inexact = true;
+                content.lose();
                 *self = Self::Terminator([0; 8]);
                 false
             }
-            Self::Length(_) | Self::Unknown => false,
+            Self::Length(_) | Self::Unknown => {
+                if let Some(web) = &mut content.web {
+                    web.lose();
+                }
+                false
+            }
         }
     }
 
@@ -187,8 +228,9 @@ impl Body {
     pub(super) fn may_be_over(&self) -> bool {
         match self {
             // Zeros stand for what was not seen.
-            Self::Terminator([.., a, b, c, d]) => {
-                [*a, *b, *c, *d] == *b"\r\n\r\n" || [a, b, c, d].contains(&&0)
+            // Two empty lines end none: an event of a stream does, and the chunk that brings it.
+            Self::Terminator([.., z, a, b, c, d]) => {
+                [*a, *b, *c, *d] == *b"\r\n\r\n" && *z != b'\n' || [a, b, c, d].contains(&&0)
             }
             Self::Unknown => true,
             Self::Length(_) | Self::Chunked(_) | Self::Close => false,
@@ -208,15 +250,14 @@ enum Progress {
 }
 
 impl Chunked {
-    fn read(&mut self, piece: &mut Piece<'_>, size: &mut Size) -> Progress {
+    fn read(&mut self, piece: &mut Piece<'_>, content: &mut Content) -> Progress {
         while piece.left() > 0 {
             if let Self::Content(left) = self {
-                if let Some(progress) = content(*left, piece, size) {
+                if let Some(progress) = whole_chunk(*left, piece, content) {
                     return self.after_content(progress, piece);
                 }
                 let n = piece.left().min(*left);
-                size.seen += n;
-                piece.skip(n);
+                content.take(piece, n);
                 *self = if n == *left { Self::ContentEnd } else { Self::Content(*left - n) };
                 continue;
             }
@@ -264,7 +305,7 @@ impl Chunked {
 
 /// The usual shape of a large chunk: one call moved its content, uncaptured, and its line end, perhaps with the last
 /// chunk behind. The tail proves it, and the sum stays exact.
-fn content(left: u64, piece: &Piece<'_>, size: &mut Size) -> Option<Progress> {
+fn whole_chunk(left: u64, piece: &mut Piece<'_>, content: &mut Content) -> Option<Progress> {
     let tail = piece.tail?;
     let behind = piece.left().checked_sub(left)?;
     if piece.rest < behind || piece.rest == 0 {
@@ -275,7 +316,7 @@ fn content(left: u64, piece: &Piece<'_>, size: &mut Size) -> Option<Progress> {
         7 if tail.ends_with(LAST_CHUNK) => Progress::Ended,
         _ => return None,
     };
-    size.seen += left;
+    content.take(piece, left);
     Some(progress)
 }
 

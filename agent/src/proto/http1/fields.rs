@@ -7,7 +7,7 @@ use super::wire::{Field, Fields};
 use crate::proto::HttpCall;
 use crate::proto::TraceHeaders;
 use crate::proto::capture::{self, Capture, CapturedHeader, HeaderNames};
-use crate::proto::grpc;
+use crate::proto::grpc::{self, web};
 
 /// How long a body is, as its head says it. RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,10 +298,17 @@ fn unfolded<'a>(field: &Field<'a>) -> Cow<'a, [u8]> {
     Cow::Owned(lines.join(&b' '))
 }
 
-/// Whether a 101 response agrees on HTTP/2 (RFC 7540, section 3.2).
-pub(super) fn agrees_on_http2(lines: &[u8]) -> bool {
-    Fields(lines)
-        .any(|field| field.name.eq_ignore_ascii_case(b"upgrade") && field.value.eq_ignore_ascii_case(b"h2c"))
+/// How a body of gRPC-Web is written; `None` where it is none.
+pub(super) fn web_format(lines: &[u8]) -> Option<web::Format> {
+    let mut types = Fields(lines).filter(|field| field.name.eq_ignore_ascii_case(b"content-type"));
+    web::Format::of(types.next()?.value)
+}
+
+/// Whether a 101 response agrees on a protocol: `h2c` (RFC 7540, section 3.2), `websocket` (RFC 6455, section 4.2.2).
+pub(super) fn agrees_on(lines: &[u8], protocol: &str) -> bool {
+    Fields(lines).any(|field| {
+        field.name.eq_ignore_ascii_case(b"upgrade") && field.value.eq_ignore_ascii_case(protocol.as_bytes())
+    })
 }
 
 /// Text as received, invalid UTF-8 replaced.

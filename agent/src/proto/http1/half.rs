@@ -1,6 +1,6 @@
 //! One direction of a connection: where in which message its next byte stands.
 
-use super::body::{Body, Size};
+use super::body::{Body, Content};
 use crate::conn::Stamp;
 use crate::proto::ExchangeId;
 
@@ -40,8 +40,8 @@ pub(super) struct Half {
     pub(super) severed: bool,
     /// Last byte seen of the current message.
     pub(super) last: Stamp,
-    /// What is known of the current body's size.
-    pub(super) size: Size,
+    /// What is known of the current body.
+    pub(super) content: Content,
     /// Whose message is being read; `None` where it belongs to no exchange that is reported.
     pub(super) exchange: Option<ExchangeId>,
     /// No more bytes will come.
@@ -71,7 +71,7 @@ impl Half {
             before: Before::default(),
             severed: !fresh,
             last: Stamp::default(),
-            size: Size::default(),
+            content: Content::default(),
             exchange: None,
             ended: false,
         }
@@ -102,5 +102,6 @@ impl Half {
         self.put_back(buffer);
         self.state = state;
         self.exchange = None;
+        self.content.web = None;
     }
 }

@@ -1,11 +1,12 @@
 //! Heads: put together from pieces, told apart, and turned into exchanges.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use memchr::memchr;
 use sonde_abi::sniff::Start;
 
-use super::body::{Body, Piece, Size, sniff_bytes};
+use super::body::{Body, Content, Piece, Size, sniff_bytes};
 use super::fields::{self, Framing, text};
 use super::half::{Before, State};
 use super::pairing::{Open, http};
@@ -13,10 +14,11 @@ use super::wire::{
     Line, RequestLine, first_line, head_end, is_registered, request_line, request_line_start, status_line,
 };
 use super::{Http1, LOOKS};
-use crate::conn::Direction;
-use crate::proto::HttpCall;
+use crate::conn::{Direction, Stamp};
+use crate::proto::grpc::web;
 use crate::proto::parser::{Context, Successor, Verdict};
-use crate::proto::{Call, Event, Exchange, Message, Milestone, Quality};
+use crate::proto::{Call, Event, Exchange, ExchangeId, Message, Milestone, Opening, Quality};
+use crate::proto::{HttpCall, Upgrade};
 
 /// How much of a head is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +223,7 @@ impl Http1 {
         let mut trace = None;
         let mut framing = fields::request(lines, &mut call, &mut trace, &mut self.repeated);
         fields::asked_of_request(lines, context.capture, &mut call, &mut trace);
+        let format = call.rpc.as_ref().and_then(|_| fields::web_format(lines));
         let mut quality = None;
         if let Extent::Cut(mark) = extent {
             framing = Framing::Unknown;
@@ -238,7 +241,7 @@ impl Http1 {
             self.outstanding.push(Open::new(Box::new(exchange), line.method));
             id
         });
-        self.body(framing, exchange, direction, context);
+        self.body(framing, (exchange, format), direction, context);
     }
 
     fn response(
@@ -254,7 +257,7 @@ impl Http1 {
             let half = self.half(direction);
             half.exchange = None;
             half.state = if extent == Extent::Whole { State::Head } else { State::Body(Body::Unknown) };
-            half.size = Size { seen: 0, inexact: true };
+            half.content = Content { size: Size { seen: 0, inexact: true }, web: None };
             return Verdict::Stay;
         }
         self.before_response(direction, context);
@@ -269,13 +272,17 @@ impl Http1 {
         {
             framing = Framing::Unknown;
         }
-        if status == 101 && fields::agrees_on_http2(lines) {
+        if status == 101 && fields::agrees_on(lines, "h2c") {
             // The answer follows as that of stream 1 (RFC 7540, section 3.2).
             self.handed = self.outstanding.hand_over();
             self.end_open(None, Some(Quality::Gap), context);
             return Verdict::HandOver(Successor::Http2);
         }
+        // Where the client's frames begin has to be known.
+        let requests_over = self.half(direction.opposite()).at_boundary();
+        let websocket = status == 101 && requests_over && fields::agrees_on(lines, "websocket");
         let mut successor = (status == 101).then_some(Successor::Upgrade);
+        let (mut session, mut format) = (None, None);
         let exchange = self.outstanding.answer(status, first.time, context).map(|open| {
             if open.is_head && extent == Extent::Whole {
                 framing = Framing::Length(0);
@@ -290,23 +297,29 @@ impl Http1 {
             exchange.response = Some(Message { first, last, body_size: None });
             let call = http(exchange);
             fields::asked_of_response(lines, context.capture, call);
+            format = call.rpc.as_ref().and_then(|_| fields::web_format(lines));
             call.status = Some(status);
-            call.upgraded = successor.is_some();
+            call.upgraded = successor.map(|_| if websocket { Upgrade::WebSocket } else { Upgrade::Other });
             let id = exchange.opening.id;
+            if websocket {
+                successor = Some(Successor::WebSocket);
+                session = Some(following(exchange, (first, last), context));
+            }
             context.events.push(Event::Milestone { id, what: Milestone::Responding, stamp: first });
             id
         });
         if let Some(successor) = successor {
-            self.body(Framing::Length(0), exchange, direction, context);
+            (self.handed, self.handshake) = (session, exchange);
+            self.body(Framing::Length(0), (exchange, None), direction, context);
             self.end_open(None, Some(Quality::Gap), context);
             return Verdict::HandOver(successor);
         }
         let cut_chunked = framing == Framing::Chunked && extent != Extent::Whole;
-        self.body(framing, exchange, direction, context);
+        self.body(framing, (exchange, format), direction, context);
         if cut_chunked {
             let half = self.half(direction);
             half.state = State::Body(Body::Terminator([0; 8]));
-            half.size.inexact = true;
+            half.content.lose();
         }
         Verdict::Stay
     }
@@ -315,13 +328,15 @@ impl Http1 {
     fn body(
         &mut self,
         framing: Framing,
-        exchange: Option<crate::proto::ExchangeId>,
+        (exchange, format): (Option<ExchangeId>, Option<web::Format>),
         direction: Direction,
         context: &mut Context<'_>,
     ) {
         let half = self.half(direction);
         half.exchange = exchange;
-        half.size = Size { seen: 0, inexact: framing == Framing::Unknown };
+        let web =
+            format.filter(|_| framing != Framing::Unknown).map(|format| Box::new(web::Reader::new(format)));
+        half.content = Content { size: Size { seen: 0, inexact: framing == Framing::Unknown }, web };
         half.state = State::Body(match framing {
             Framing::Length(length) => Body::Length(length),
             Framing::Chunked => Body::CHUNKED,
@@ -332,6 +347,35 @@ impl Http1 {
             self.complete(direction, context);
         }
     }
+}
+
+/// The session that follows a handshake, as far as that is known when it begins: with the response's last byte.
+fn following(
+    handshake: &Exchange,
+    (first, last): (Stamp, Stamp),
+    context: &mut Context<'_>,
+) -> Box<Exchange> {
+    *context.ids += 1;
+    let Call::Http(call) = &handshake.call;
+    let opening = Opening {
+        id: ExchangeId(*context.ids),
+        ends: Arc::clone(&handshake.opening.ends),
+        first,
+        connect: None,
+        trace: None,
+        ..handshake.opening
+    };
+    let message = Message { first: last, last, body_size: None };
+    let call = HttpCall { status: None, headers: Vec::new(), rpc: None, ..call.clone() };
+    Box::new(Exchange {
+        opening,
+        request: message,
+        response: Some(message),
+        failure: None,
+        failed: None,
+        quality: handshake.quality,
+        call: Call::Http(call),
+    })
 }
 
 /// The method as text; the common ones cost no memory.

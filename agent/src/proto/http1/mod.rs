@@ -23,7 +23,7 @@ use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Begins, Direction, Nanos, Segment};
 use crate::proto::http2::is_http2;
 use crate::proto::parser::{Context, Ending, Onset, Verdict};
-use crate::proto::{Exchange, Failure, Quality};
+use crate::proto::{Exchange, ExchangeId, Failure, Quality};
 use sonde_abi::sniff::Start;
 
 /// Silence after which what was sent before has been answered, or never will be.
@@ -50,11 +50,13 @@ pub struct Http1 {
     last: Option<(Direction, Nanos)>,
     /// Where the bytes of the protocol begin that takes over.
     resume: u64,
-    /// The request that it is to answer.
+    /// The request that it is to answer, or the session that it will tell of.
     handed: Option<Box<Exchange>>,
+    /// The exchange that the session follows.
+    pub(super) handshake: Option<ExchangeId>,
 }
 
-/// What a parser of HTTP/2 needs to take over.
+/// What the parser of another protocol needs to take over.
 #[derive(Debug)]
 pub(super) struct Handed {
     /// Who writes requests.
@@ -63,7 +65,7 @@ pub(super) struct Handed {
     pub(super) resume: u64,
     /// Positions of the next bytes, by direction, where any came.
     pub(super) next: [Option<u64>; 2],
-    /// The request that asked for it.
+    /// The request that HTTP/2 is to answer, or the session that follows.
     pub(super) request: Option<Box<Exchange>>,
 }
 
@@ -82,6 +84,7 @@ impl Http1 {
             last: None,
             resume: 0,
             handed: None,
+            handshake: None,
         }
     }
 
@@ -242,7 +245,7 @@ impl Http1 {
             State::Body(_) => {
                 let half = self.half(direction);
                 let State::Body(body) = &mut half.state else { return Verdict::Stay };
-                let ended = body.read(piece, &mut half.size);
+                let ended = body.read(piece, &mut half.content);
                 half.last = piece.stamp;
                 if ended {
                     self.complete(direction, context);
@@ -257,7 +260,7 @@ impl Http1 {
         let half = self.half(direction);
         // Without its request it is not known whether a response has a body (HEAD). A request may be answered before its
         // body, which the client then never sends (100-continue refused, RFC 9110 section 10.1.1).
-        let unsure = half.size.seen == 0 && self.is_answered(direction);
+        let unsure = half.content.size.seen == 0 && self.is_answered(direction);
         if !piece.whole || !unsure && !body.is_open_ended() {
             return false;
         }
@@ -301,13 +304,13 @@ impl Http1 {
                 true
             }
             State::Body(body) => {
-                if body.gap(missing, &mut half.size) {
+                if body.gap(missing, &mut half.content) {
                     return;
                 }
                 let beyond = match *body {
                     // The end of the body went by: when, nobody saw.
                     Body::Length(left) => {
-                        half.size.seen += left;
+                        half.content.size.seen += left;
                         Some(missing > left)
                     }
                     _ => None,

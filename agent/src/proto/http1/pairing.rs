@@ -7,6 +7,7 @@ use super::body::Body;
 use super::half::State;
 use crate::conn::{Direction, Nanos};
 use crate::proto::HttpCall;
+use crate::proto::grpc::web;
 use crate::proto::parser::{Context, Onset};
 use crate::proto::{Call, Event, Exchange, ExchangeId, Failure, Milestone, Quality};
 use crate::telemetry::Lost;
@@ -58,6 +59,20 @@ impl Open {
 pub(super) fn http(exchange: &mut Exchange) -> &mut HttpCall {
     let Call::Http(call) = &mut exchange.call;
     call
+}
+
+/// Takes what a body of gRPC-Web said.
+fn said(web: Option<Box<web::Reader>>, of_request: bool, exchange: &mut Exchange) {
+    let (Some(web), Some(rpc)) = (web, http(exchange).rpc.as_deref_mut()) else { return };
+    let web::Read { messages, status, message } = web.read();
+    if of_request {
+        rpc.request = messages;
+        return;
+    }
+    rpc.response = messages;
+    // That of a call without messages stands in the head.
+    rpc.status = rpc.status.or(status);
+    rpc.message = rpc.message.take().or(message);
 }
 
 /// The exchanges of a connection that are not over, in the order of their requests.
@@ -279,10 +294,12 @@ impl Http1 {
         let is_request = self.requests == Some(direction);
         let half = self.half(direction);
         half.state = State::Head;
-        let (last, body_size) = (half.last, half.size.known());
+        let (last, body_size) = (half.last, half.content.size.known());
+        let web = half.content.web.take();
         let Some(at) = half.exchange.take().and_then(|id| self.outstanding.find(Some(id))) else { return };
         let Some(open) = self.outstanding.open.get_mut(at) else { return };
         let exchange = &mut open.exchange;
+        said(web, is_request, exchange);
         if is_request {
             exchange.request.last = last;
             exchange.request.body_size = body_size;
@@ -325,18 +342,20 @@ impl Http1 {
         for direction in [Direction::Write, Direction::Read] {
             let is_request = self.requests == Some(direction);
             let half = self.half(direction);
-            let (last, seen) = (half.last, half.size.seen);
+            let (last, seen) = (half.last, half.content.size.known());
+            let web = half.content.web.take();
             let Some(at) = half.exchange.take().and_then(|id| self.outstanding.find(Some(id))) else {
                 continue;
             };
             let Some(open) = self.outstanding.open.get_mut(at) else { continue };
+            said(web, is_request, &mut open.exchange);
             let message =
                 if is_request { Some(&mut open.exchange.request) } else { open.exchange.response.as_mut() };
             if let Some(message) = message {
                 message.last = last;
                 // What moved before it broke off, unless some of that is not known, or nobody looked to its end.
                 let known = failure.is_some() && open.exchange.quality != Some(Quality::Gap);
-                message.body_size = known.then_some(seen);
+                message.body_size = seen.filter(|_| known);
             }
         }
         self.outstanding.untracked = 0;

@@ -119,7 +119,7 @@ pub(super) fn is_registered(method: &[u8]) -> bool {
 }
 
 /// The field lines behind a start line, up to the empty line or the end of what was captured.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(in crate::proto) struct Fields<'a>(pub(in crate::proto) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;

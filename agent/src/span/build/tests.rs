@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::build;
 use crate::conn::{Address, ConnKey, Ends, Role, Stamp};
 use crate::proto::HttpCall;
+use crate::proto::websocket::{Carried, Session};
 use crate::proto::{Call, Exchange, ExchangeId, Failure, Message, Opening, Quality};
 use crate::span::Clock;
 use crate::span::{
@@ -263,4 +264,50 @@ fn what_was_not_seen_and_what_is_guessed() {
     assert!(!text(exchange(Role::Server, call()), None).contains("sonde."));
     let unseen = Exchange { response: None, ..exchange(Role::Server, HttpCall::default()) };
     assert!(!text(unseen, None).contains("url.path"));
+}
+
+fn session(close: Option<u16>, failure: Option<Failure>) -> Exchange {
+    let client = Carried { bytes: 120, messages: Some(7) };
+    let session = Session { end: 5_000, client, server: Carried { bytes: 4_000, messages: None }, close };
+    let call = HttpCall { status: None, session: Some(Box::new(session)), ..call() };
+    Exchange { failure, ..exchange(Role::Server, call) }
+}
+
+#[test]
+fn a_session_is_no_request() {
+    check(
+        "session",
+        session(Some(1000), None),
+        &[
+            "Internal websocket",
+            "url.path=/cart",
+            "url.query=user=REDACTED",
+            "url.scheme=ws",
+            "server.address=shop.example",
+            "server.port=8080",
+            "client.address=10.0.0.2",
+            "client.port=40000",
+            "network.transport=tcp",
+            "network.peer.address=10.0.0.2",
+            "network.peer.port=40000",
+            "network.local.address=10.0.0.1",
+            "network.local.port=8080",
+            "network.protocol.name=websocket",
+            "sonde.websocket.sent.bytes=4000",
+            "sonde.websocket.received.messages=7",
+            "sonde.websocket.received.bytes=120",
+            "sonde.websocket.close.code=1000",
+        ],
+    );
+    let error = |close, failure| {
+        let text = text(session(close, failure), None);
+        let kind = text.lines().find_map(|line| line.strip_prefix("error.type=")).map(str::to_owned);
+        assert_eq!(text.starts_with("Internal websocket ERROR"), kind.is_some());
+        kind
+    };
+    assert_eq!(error(None, None), None);
+    assert_eq!(error(Some(1001), None), None);
+    assert_eq!(error(Some(4999), None), None);
+    assert_eq!(error(Some(1011), None).as_deref(), Some("1011"));
+    assert_eq!(error(None, Some(Failure::ConnectionReset)).as_deref(), Some("connection_reset"));
 }

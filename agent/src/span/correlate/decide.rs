@@ -422,7 +422,11 @@ impl Correlator {
         } else {
             self.unfile(id);
         }
+        let session = self.sessions.told(id, &exchange, &context);
         out.push(Finished { exchange, context, parent, confidence, start, end, tgid });
+        if let Some(session) = session {
+            self.followed(id, Some(session), out);
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn describe(
             }
             ("net.host.name", "net.host.port")
         }
-        SpanKind::Client => {
+        SpanKind::Client | SpanKind::Internal => {
             let named = addressed.host_or(&ends.peer);
             shown.composed("http.url", |url| addressed.write_url(named.as_deref(), wording, url));
             ("net.peer.name", "net.peer.port")

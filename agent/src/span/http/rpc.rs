@@ -42,7 +42,7 @@ pub(in crate::span) fn error(
     failure: Option<(Failure, Cow<'static, str>)>,
 ) -> (Option<Cow<'static, str>>, Cow<'static, str>) {
     let failed = |status: &u32| match kind {
-        SpanKind::Client => *status != 0,
+        SpanKind::Client | SpanKind::Internal => *status != 0,
         // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS: the others are the caller's.
         SpanKind::Server => matches!(status, 2 | 4 | 12..=15),
     };
@@ -93,7 +93,7 @@ pub(in crate::span) fn describe(
     shown.text(key::NETWORK_PROTOCOL_VERSION, version(call));
     shown.text_if(key::USER_AGENT_ORIGINAL, call.user_agent.as_deref());
     let (sent, received) = match kind {
-        SpanKind::Client => (rpc.request, rpc.response),
+        SpanKind::Client | SpanKind::Internal => (rpc.request, rpc.response),
         SpanKind::Server => (rpc.response, rpc.request),
     };
     for ([count, size], messages) in [(SENT, sent), (RECEIVED, received)] {

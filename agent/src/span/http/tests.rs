@@ -23,6 +23,7 @@ fn targets() {
     check("GET", "http://example.com?x=1", (Some("http"), Some("example.com"), "/", Some("x=1")));
     check("GET", "HTTPS://u:p@h:8/p?q#f", (Some("HTTPS"), Some("u:p@h:8"), "/p", Some("q")));
     check("CONNECT", "example.com:443", (None, Some("example.com:443"), "", None));
+    check("CONNECT", "/chat?x=1", (None, None, "/chat", Some("x=1")));
     check("GET", "", (None, None, "", None));
     check("", "", (None, None, "", None));
 }

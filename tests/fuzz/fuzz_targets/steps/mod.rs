@@ -1,8 +1,8 @@
 //! What the targets share that feed connections step by step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use sonde::proto::{Event, ExchangeId, Milestone};
+use sonde::proto::{Call, Event, ExchangeId, Milestone, Upgrade};
 use sonde_abi::ChunkHeader;
 
 /// What the chunks of all steps say alike.
@@ -39,9 +39,10 @@ impl<'a> Input<'a> {
     }
 }
 
-/// One `Begin`, each milestone once at most, one `End`, in that order.
+/// One `Begin`, each milestone once at most, one `End`, in that order, and behind a handshake one session.
 pub fn check(events: &[Event]) {
     let mut open: HashMap<ExchangeId, Vec<_>> = HashMap::new();
+    let mut handed = HashSet::new();
     for event in events {
         match event {
             Event::Begin(opening) => assert!(open.insert(opening.id, Vec::new()).is_none()),
@@ -53,7 +54,13 @@ pub fn check(events: &[Event]) {
             Event::End(exchange) => {
                 let seen = open.remove(&exchange.opening.id).expect("the end of an open exchange");
                 assert_eq!(seen.contains(&Milestone::Responding), exchange.response.is_some());
+                let Call::Http(call) = &exchange.call;
+                if call.upgraded == Some(Upgrade::WebSocket) {
+                    assert!(handed.insert(exchange.opening.id));
+                }
             }
+            Event::Followed { id, .. } => assert!(handed.remove(id), "a session behind its handshake"),
         }
     }
+    assert!(handed.is_empty(), "sessions that nobody heard of again");
 }

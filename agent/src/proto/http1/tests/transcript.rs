@@ -5,7 +5,8 @@
 //!   bytes that were not captured, of which the last eight are in the record's tail; `...N|BYTES` ends in those.
 //! - `!gap > N`, `!gap < N`: N bytes went unseen.
 //! - `!end >`: a read of length 0 at the end of what the client sends; `!fin <`: the server has sent its FIN.
-//! - `!close`, `!reset`, `!timeout`: the connection is gone.
+//! - `!close`, `!reset`, `!timeout`: the connection is gone; `!closed`, `!broken`: the same as the first two, and how far the process had
+//!   come is told.
 //! - `!late`: it was older than Sonde. `!unix`: a unix socket, `!wait MS`: nothing happens, `!finish`: Sonde stops.
 //! - `#`: a remark.
 
@@ -16,6 +17,8 @@ use sonde_abi::record::flags;
 use sonde_abi::{ChunkHeader, Family, LifeEvent, LifeHeader, Record};
 
 use crate::conn::{Connections, Direction, Limits, Role, Stamp};
+use crate::proto::grpc::Messages;
+use crate::proto::websocket::{Carried, Session};
 use crate::proto::{Call, Event, Exchange, Message, Milestone};
 use crate::telemetry::{Counters, Lost};
 
@@ -91,6 +94,8 @@ impl End {
             }
             "!close" => self.life(LifeEvent::Closed, 0),
             "!reset" => self.life(LifeEvent::Closed, 104),
+            "!closed" => self.gone(0),
+            "!broken" => self.gone(104),
             "!timeout" => self.life(LifeEvent::Closed, 110),
             "!late" => {
                 self.flags |= flags::LATE;
@@ -159,16 +164,33 @@ impl End {
         self.life(LifeEvent::Closed, 0);
     }
 
+    /// The connection is gone, and where either direction had come is told.
+    fn gone(&mut self, error: u16) {
+        let [written, read] = self.positions;
+        self.event(LifeHeader {
+            event: LifeEvent::Closed as u8,
+            error,
+            written,
+            read,
+            ..LifeHeader::default()
+        });
+        // What is missing before it is waited for.
+        self.now += 100 * MILLISECOND;
+        self.connections.tick(self.now, &mut self.events);
+    }
+
     pub(in crate::proto) fn life(&mut self, event: LifeEvent, error: u16) {
+        self.event(LifeHeader { event: event as u8, error, ..LifeHeader::default() });
+    }
+
+    fn event(&mut self, header: LifeHeader) {
         let header = LifeHeader {
             kind: 2,
-            event: event as u8,
-            error,
             time_ns: self.now,
             sock: 0xffff_8880_0000_1000,
             first_local: 1,
             first_peer: 2,
-            ..LifeHeader::default()
+            ..header
         };
         self.record(&Record::Life(header, &[]));
     }
@@ -219,6 +241,9 @@ pub(super) fn render(events: &[Event], counters: &Counters) -> String {
                 let (_, requested, responding) = open.remove(at);
                 line(&mut text, exchange, requested, responding);
             }
+            Event::Followed { id, session } => {
+                writeln!(text, "behind {}: {}", id.0, followed(session.as_deref())).unwrap();
+            }
         }
     }
     for (id, ..) in open {
@@ -230,6 +255,21 @@ pub(super) fn render(events: &[Event], counters: &Counters) -> String {
             writeln!(text, "lost {} {n}", lost.reason()).unwrap();
         }
     }
+    text
+}
+
+fn followed(session: Option<&Exchange>) -> String {
+    let Some(session) = session else { return "nobody saw the end".into() };
+    let Call::Http(call) = &session.call;
+    let Session { end, client, server, close } = **call.session.as_ref().expect("a session");
+    let messages = |messages: Option<u64>| messages.map_or_else(|| "?".into(), |n| n.to_string());
+    let way = |carried: Carried| format!("{} of {} B", messages(carried.messages), carried.bytes);
+    let start = session.opening.first.time / MILLISECOND;
+    let mut text =
+        format!("{} {start}-{} | {} | {}", call.target, end / MILLISECOND, way(client), way(server));
+    close.into_iter().for_each(|code| write!(text, " | {code}").unwrap());
+    session.failure.into_iter().for_each(|failure| write!(text, " | {failure:?}").unwrap());
+    session.quality.into_iter().for_each(|quality| write!(text, " | {quality:?}").unwrap());
     text
 }
 
@@ -254,7 +294,16 @@ fn line(text: &mut String, exchange: &Exchange, requested: Option<Stamp>, respon
     if let Some(quality) = exchange.quality {
         write!(text, " | {quality:?}").unwrap();
     }
-    if call.upgraded {
+    if let Some(rpc) = &call.rpc {
+        let messages = |messages: Option<Messages>| {
+            messages
+                .map_or_else(|| "?".into(), |messages| format!("{} of {} B", messages.count, messages.bytes))
+        };
+        let status = rpc.status.map_or_else(|| "-".into(), |status| status.to_string());
+        write!(text, " | rpc {status} > {} < {}", messages(rpc.request), messages(rpc.response)).unwrap();
+        rpc.message.iter().for_each(|message| write!(text, " {message:?}").unwrap());
+    }
+    if call.upgraded.is_some() {
         text.push_str(" | upgraded");
     }
     text.push('\n');

@@ -339,6 +339,7 @@ fn answers_may_overtake_their_requests() {
         Event::Milestone { what: Milestone::Requested { .. }, .. } => "requested",
         Event::Milestone { what: Milestone::Responding, .. } => "responding",
         Event::End(_) => "end",
+        Event::Followed { .. } => "followed",
     });
     assert_eq!(said.collect::<Vec<_>>(), ["begin", "responding", "requested", "end"]);
 }
