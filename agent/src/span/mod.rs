@@ -23,7 +23,8 @@ mod wording;
 pub use build::{build, route};
 pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
-pub use labels::CallLabels;
+pub(crate) use http::rpc::{SYSTEM as RPC_SYSTEM, status_text as rpc_status};
+pub use labels::{CallKind, CallLabels};
 pub use model::{
     Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
     SpanName, SpanStatus, TraceId, Value,
