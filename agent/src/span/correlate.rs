@@ -21,10 +21,11 @@ use self::losses::Losses;
 use super::contexts::Contexts;
 use super::ids::Ids;
 use super::join::Joins;
-use super::node::{Candidate, Link, Node, Nodes, Trace};
+use super::node::{Above, Candidate, Link, Node, Nodes, Trace};
 use super::process::Process;
+use super::sdk::Shown;
 use super::thread::{Mark, Reading};
-use super::{ParentContext, Sampler, Scheduling, SpanContext, parent};
+use super::{Notice, OnSdk, ParentContext, Sampler, Scheduling, SpanContext, parent};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Event, Exchange, ExchangeId, Milestone};
 use crate::telemetry::{Counters, Lost};
@@ -37,11 +38,14 @@ mod losses;
 mod sampled;
 #[cfg(test)]
 mod scene;
+mod sdk;
 #[cfg(test)]
 mod sim;
 mod sizes;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traced;
 
 /// Processes with state at most; at the limit idle ones are forgotten, those whose scheduling was told last.
 const PROCESSES: usize = 16_384;
@@ -74,6 +78,11 @@ pub struct CorrelatorConfig {
     /// Exchanges tell which process has them, so that what else it does and on which thread is evidence. Else only what they
     /// carry counts.
     pub processes: bool,
+    /// What becomes of the spans and metrics of processes that make their own. Where exchanges do not tell whose they are, no
+    /// process is known for one.
+    pub on_sdk: OnSdk,
+    /// Requests that export telemetry are spans of those that serve them; of those that make them they never are.
+    pub exports_served: bool,
     /// Exchanges held at most, those that have not ended among them; past it the oldest of these are given up.
     pub max_held: usize,
 }
@@ -91,6 +100,8 @@ impl Default for CorrelatorConfig {
             max_waiting_bytes: 32 << 20,
             max_held: 131_072,
             processes: true,
+            on_sdk: OnSdk::default(),
+            exports_served: false,
         }
     }
 }
@@ -112,6 +123,10 @@ pub struct Finished {
     pub end: Nanos,
     /// The process whose span it is.
     pub tgid: u32,
+    /// It is not exported as a span, whatever is sampled.
+    pub left_out: bool,
+    /// It counts in metrics.
+    pub measured: bool,
 }
 
 /// Turns events into finished exchanges. Functional: its clock is the largest stamp it has seen or was told.
@@ -141,6 +156,7 @@ pub struct Correlator {
     waiting: usize,
     waiting_bytes: usize,
     losses: Losses,
+    notices: Vec<Notice>,
     /// Decisions that the next tick may still speak against.
     tick_queue: Vec<ExchangeId>,
 }
@@ -168,6 +184,7 @@ impl Correlator {
             waiting: 0,
             waiting_bytes: 0,
             losses: Losses::default(),
+            notices: Vec::new(),
             tick_queue: Vec::new(),
         }
     }
@@ -210,6 +227,7 @@ impl Correlator {
     pub fn process_ended(&mut self, tgid: u32) {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         process.gone = true;
+        process.shown = Shown::default();
         if process.is_idle() {
             self.processes.remove(&tgid);
         }
@@ -265,8 +283,9 @@ impl Correlator {
 
     fn process(&mut self, tgid: u32) -> &mut Process {
         if self.processes.len() >= PROCESSES && !self.processes.contains_key(&tgid) {
-            self.processes
-                .retain(|_, process| !process.is_idle() || process.scheduling != Scheduling::Unknown);
+            self.processes.retain(|_, process| {
+                !process.is_idle() || process.scheduling != Scheduling::Unknown || !process.shown.is_nothing()
+            });
             if self.processes.len() >= PROCESSES {
                 self.processes.retain(|_, process| !process.is_idle());
             }

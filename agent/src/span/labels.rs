@@ -119,6 +119,7 @@ mod tests {
                 connect: None,
                 trace: None,
                 excluded: false,
+                export: None,
             },
             request: message(Some(0)),
             response: Some(message(None)),

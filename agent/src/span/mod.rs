@@ -17,6 +17,7 @@ mod redact;
 pub mod route;
 pub mod sample;
 mod scheduling;
+mod sdk;
 mod thread;
 mod wording;
 
@@ -33,4 +34,5 @@ pub use redact::{QueryRules, QueryValues};
 pub use route::{Route, RoutePattern, RouteRules, Routes};
 pub use sample::Sampler;
 pub use scheduling::Scheduling;
+pub use sdk::{Notice, OnSdk};
 pub use wording::{HttpNames, SpanLimits, Wording};
