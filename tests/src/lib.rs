@@ -19,6 +19,7 @@ pub mod processes;
 pub mod raw;
 pub mod recording;
 pub mod resources;
+pub mod sdk;
 pub mod servers;
 pub mod sink;
 pub mod spans;
