@@ -157,6 +157,8 @@ pub struct Correlator {
     waiting_bytes: usize,
     losses: Losses,
     notices: Vec<Notice>,
+    /// A process has shown something of its own tracing, or an export was seen: not everything is exported.
+    leaves_out: bool,
     /// Decisions that the next tick may still speak against.
     tick_queue: Vec<ExchangeId>,
 }
@@ -185,6 +187,7 @@ impl Correlator {
             waiting_bytes: 0,
             losses: Losses::default(),
             notices: Vec::new(),
+            leaves_out: false,
             tick_queue: Vec::new(),
         }
     }

@@ -159,9 +159,9 @@ impl Process {
         self.open.iter().any(|open| open.first <= time && open.id != but)
     }
 
-    /// Whether an open exchange came with this trace id.
-    pub(super) fn serves_trace(&self, trace: TraceId) -> bool {
-        self.open.iter().any(|open| open.context.is_some_and(|(id, _)| id == trace))
+    /// Whether an open exchange came with another span of this trace. With this very one comes what a process calls itself.
+    pub(super) fn serves_above(&self, (trace, span): (TraceId, SpanId)) -> bool {
+        self.open.iter().any(|open| open.context.is_some_and(|(id, parent)| id == trace && parent != span))
     }
 
     /// The open exchange that came with this trace id; of several the one whose own context is passed on.

@@ -31,7 +31,8 @@ impl Correlator {
 
     /// A process reads a request.
     pub(super) fn watch_request(&mut self, node: &Node) {
-        if node.export.is_some() {
+        if node.export.is_some() && self.config.processes {
+            self.leaves_out = true;
             self.process(node.tgid).shown.receives();
         }
     }
@@ -47,11 +48,13 @@ impl Correlator {
             // The request came with this trace, and the call goes on with a span of it that was in no request.
             (None, Some(carried)) if node.taken && carried.flags & SAMPLED != 0 => {
                 let process = self.processes.get_mut(&tgid);
-                let process = process.filter(|process| process.serves_trace(carried.trace_id));
+                let context = (carried.trace_id, carried.parent_id);
+                let process = process.filter(|process| process.serves_above(context));
                 process.and_then(|process| process.shown.writes(tgid))
             }
             _ => None,
         };
+        self.leaves_out |= node.export.is_some() || notice.is_some();
         if let Some(notice) = notice {
             self.counters.notice(notice.evidence);
             self.notices.push(notice);
@@ -60,7 +63,7 @@ impl Correlator {
 
     /// Why a span is not exported, whatever is sampled.
     pub(super) fn left_out(&self, node: &Node) -> Option<LeftOut> {
-        if !self.config.processes {
+        if !self.leaves_out {
             return None;
         }
         if node.export.is_some() && (node.role == Role::Client || !self.config.exports_served) {
@@ -73,7 +76,7 @@ impl Correlator {
     /// Whether metrics are made of the exchanges of a process.
     pub(super) fn is_measured(&self, tgid: u32) -> bool {
         let has_metrics = || self.processes.get(&tgid).is_some_and(|process| process.shown.has_metrics());
-        self.config.on_sdk != OnSdk::Skip || !has_metrics()
+        !self.leaves_out || self.config.on_sdk != OnSdk::Skip || !has_metrics()
     }
 
     /// The span that an exchange's hangs below: of the exchange above, or, where that is not exported, the one that the request
@@ -87,11 +90,18 @@ impl Correlator {
         let (above, span, same_process) = match node.link {
             Link::Root | Link::Open => return Some(Above::default()),
             Link::Remote => return Some(Above { parent: carried(), guessed: false }),
-            Link::Under { node, span, same_process } => (self.nodes.find(node)?, span, same_process),
+            Link::Under { node, span, same_process } => (node, span, same_process),
         };
-        if self.left_out(above).is_none() {
+        let exported = || {
             let parent = Some(ParentContext { span_id: span, is_remote: !same_process });
-            return Some(Above { parent, guessed: node.guessed });
+            Some(Above { parent, guessed: node.guessed })
+        };
+        if !self.leaves_out {
+            return exported();
+        }
+        let above = self.nodes.find(above)?;
+        if self.left_out(above).is_none() {
+            return exported();
         }
         if node.role == Role::Server && node.carried.is_some() {
             return Some(Above { parent: carried(), guessed: false });

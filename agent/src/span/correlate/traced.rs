@@ -144,6 +144,12 @@ fn a_context_of_its_own_in_the_trace_of_a_request_shows_that_it_has_spans() {
         let outcome = play(chain(10, 50, [given, own]), OnSdk::Skip);
         assert_eq!(told(&outcome).0, [0; 0], "{given:?} {own:?}");
     }
+    // What calls itself reads its own context, perhaps before the stamp of the write.
+    for late in [0, 1] {
+        let call = End::client(APP, 20, 10, ms([50 + late, 50 + late, 59, 59])).carrying(OWN);
+        let outcome = play([call, End::server(APP, 21, 10, ms([50, 50, 58, 58])).carrying(OWN)], OnSdk::Skip);
+        assert_eq!(told(&outcome).0, [0; 0]);
+    }
     // A runtime that does so by itself.
     let mut scene = Scene::new(Vec::new());
     scene.config.on_sdk = OnSdk::Skip;
