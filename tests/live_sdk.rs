@@ -86,6 +86,11 @@ fn measured(finished: &Finished) -> BTreeMap<String, u64> {
     counts
 }
 
+/// Requests that one worker sleeps for while the other is asked.
+fn sleeping() -> Vec<Planned> {
+    (0..WARM_UP).map(|_| Planned::get(format!("/sleep/200/{}", fresh("w")))).collect()
+}
+
 /// Sends requests until each of the application's processes was noticed.
 fn until_noticed(agent: &mut Agent, app: &Traced) {
     // Each worker sleeps while the other one is asked.
@@ -123,8 +128,12 @@ fn exported(sink: &Sink, calls: &[Call]) -> Vec<Span> {
 fn each_mode(sdk: Sdk, protocol: &str) {
     let _gate = gate::enter();
     let (sink, next) = (Sink::start(), servers::python(&Setting::default()));
-    let app = sdk.start(&next.url(), (sink.port, protocol), &[]);
+    let mut app = sdk.start(&next.url(), (sink.port, protocol), &[]);
     for mode in ["skip", "metrics_only", "keep"] {
+        if protocol == "grpc" && mode != "skip" {
+            // Its connection to the receiver has begun before this agent.
+            app = sdk.start(&next.url(), (sink.port, protocol), &[]);
+        }
         let what = format!("{sdk:?}, {protocol}, {mode}");
         let ports = [app.port, next.port, sink.port];
         let mut agent = Run::ports(&ports).arg("--on-sdk").arg(mode).start();
@@ -170,6 +179,57 @@ fn node() {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn go() {
     each_mode(Sdk::Go, "http/protobuf");
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn python_over_grpc() {
+    each_mode(Sdk::Python, "grpc");
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn node_over_grpc() {
+    each_mode(Sdk::Node, "grpc");
+}
+
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn go_over_grpc() {
+    each_mode(Sdk::Go, "grpc");
+}
+
+/// On a connection that is older than Sonde nobody saw the path of an export. Who else exports there tells what it is, and the
+/// application's own contexts that it has spans.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn exports_on_older_connections() {
+    let _gate = gate::enter();
+    for sdk in Sdk::ALL {
+        let (sink, next) = (Sink::start(), servers::python(&Setting::default()));
+        let app = sdk.start(&next.url(), (sink.port, "grpc"), &[]);
+        let before = plan(8, |_| false);
+        // Each worker has its connection.
+        drop(Client::Requests.run(&app.url(), 8, &sleeping()));
+        let calls = Client::Requests.run(&app.url(), 8, &before);
+        drop(exported(&sink, &calls));
+        let other = Sdk::Go.start(&next.url(), (sink.port, "grpc"), &[]);
+        let mut agent = Run::ports(&[app.port, other.port, next.port, sink.port]).start();
+        until_noticed(&mut agent, &other);
+        // Whom the kernel gives them to is noticed when it calls and exports.
+        let mut noticed = 0;
+        wait("each worker to be noticed", || {
+            drop(Client::Requests.run(&app.url(), 8, &plan(16, |_| false)));
+            noticed += agent.process.lines_so_far(NOTICE);
+            noticed >= app.workers
+        });
+        let plan = plan(24, |n| n % 2 == 0);
+        let calls = Client::Requests.run(&app.url(), 4, &plan);
+        let made = exported(&sink, &calls);
+        let finished = agent.finish();
+        whole_and_once(&format!("{sdk:?}, older"), &finished.spans, &made, &calls, &plan);
+        assert_eq!(finished.log.matches("evidence=\"context\"").count(), app.workers, "{}", finished.log);
+    }
 }
 
 /// Where the exports go unseen, as over TLS: the contexts show it, from the first request on that came with one.

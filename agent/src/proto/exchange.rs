@@ -62,7 +62,7 @@ pub struct Opening {
     pub trace: Option<Box<TraceHeaders>>,
     /// Its path is one of those that are counted, but not exported.
     pub excluded: bool,
-    /// It exports telemetry.
+    /// It exports telemetry, or may do so.
     pub export: Option<Export>,
 }
 

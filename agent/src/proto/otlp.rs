@@ -13,7 +13,13 @@ pub enum Exported {
     Logs,
     /// Profiles.
     Profiles,
+    /// Anything, and perhaps it is no export: a request on a connection of HTTP/2 joined late, whose path nobody saw. Whom it is
+    /// made to tells more.
+    Unknown,
 }
+
+/// The port of OTLP/gRPC.
+pub const PORT: u16 = 4317;
 
 /// A request that exports telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +54,13 @@ pub(super) fn is_content(value: &[u8]) -> bool {
 
 /// The export that a request is.
 pub(super) fn export(call: &HttpCall) -> Option<Export> {
-    let is_http = call.otlp_content && &*call.method == "POST";
-    if call.rpc.is_none() && !is_http {
+    let passed_on = call.forwarded_for.is_some() || call.forwarded_proto.is_some();
+    let is_post = &*call.method == "POST";
+    // On a connection joined late, not even that it is gRPC may be known.
+    if call.target.is_empty() && call.version == 2 && is_post {
+        return Some(Export { what: Exported::Unknown, passed_on });
+    }
+    if call.rpc.is_none() && !(call.otlp_content && is_post) {
         return None;
     }
     let path = call.target.split(['?', '#']).next().unwrap_or_default();
@@ -57,7 +68,6 @@ pub(super) fn export(call: &HttpCall) -> Option<Export> {
         Some(_) => METHODS.into_iter().find(|(method, _)| *method == path)?,
         None => PATHS.into_iter().find(|(end, _)| path.ends_with(end))?,
     };
-    let passed_on = call.forwarded_for.is_some() || call.forwarded_proto.is_some();
     Some(Export { what, passed_on })
 }
 
@@ -69,7 +79,9 @@ mod tests {
     fn told(method: &'static str, target: &str, content: &str) -> Option<Exported> {
         let rpc = content.starts_with("application/grpc").then(|| Box::new(RpcCall::default()));
         let otlp_content = is_content(content.as_bytes());
+        let version = if rpc.is_some() { 2 } else { 1 };
         let call = HttpCall {
+            version,
             method: method.into(),
             target: target.into(),
             otlp_content,
@@ -100,6 +112,8 @@ mod tests {
             ("POST", METHODS[2].0, grpc, Some(Exported::Logs)),
             ("POST", METHODS[2].0, protobuf, None),
             ("POST", "/v1/traces", grpc, None),
+            ("POST", "", grpc, Some(Exported::Unknown)),
+            ("POST", "", protobuf, None),
             ("POST", "/opentelemetry.proto.collector.trace.v1.TraceService/Explain", grpc, None),
         ] {
             assert_eq!(told(method, target, content), expected, "{method} {target} {content}");

@@ -12,7 +12,8 @@
 //!   decided with what is known, and counted as [`Lost::WaitingFull`]; so are open exchanges given up past
 //!   [`CorrelatorConfig::max_held`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -157,6 +158,8 @@ pub struct Correlator {
     waiting_bytes: usize,
     losses: Losses,
     notices: Vec<Notice>,
+    /// Where exports go, as far as that was seen.
+    receivers: HashSet<SocketAddr, FixedState>,
     /// A process has shown something of its own tracing, or an export was seen: not everything is exported.
     leaves_out: bool,
     /// Decisions that the next tick may still speak against.
@@ -187,6 +190,7 @@ impl Correlator {
             waiting_bytes: 0,
             losses: Losses::default(),
             notices: Vec::new(),
+            receivers: HashSet::default(),
             leaves_out: false,
             tick_queue: Vec::new(),
         }

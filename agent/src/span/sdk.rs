@@ -1,7 +1,8 @@
 //! Processes that make telemetry of their own: how one shows that, and what of it is then left to it.
 //!
 //! Shown by its own calls: it exports over OTLP, or writes a context of its own into a call that it makes for a request of
-//! the same trace. Who receives exports passes on those of others, which shows nothing of itself.
+//! the same trace. Where a call exports nobody knows what (gRPC on a connection older than Sonde), any sampled context of its own
+//! says the rest. Who receives exports passes on those of others, which shows nothing of itself.
 
 use crate::proto::otlp::{Export, Exported};
 use crate::telemetry::Evidence;
@@ -58,6 +59,10 @@ pub(super) struct Shown {
     receives: bool,
     /// Its runtime writes contexts of its own, whether or not anything is made of the spans that they name.
     writes_anyway: bool,
+    /// It exports something that is not known.
+    exports: bool,
+    /// It writes sampled contexts of its own.
+    writes: bool,
 }
 
 impl Shown {
@@ -98,13 +103,25 @@ impl Shown {
             Exported::Metrics => Evidence::Metrics,
             Exported::Logs => Evidence::Logs,
             Exported::Profiles => return None,
+            Exported::Unknown => Evidence::Context,
         };
-        if self.receives || export.passed_on { None } else { self.shows(tgid, evidence) }
+        if self.receives || export.passed_on {
+            return None;
+        }
+        if export.what == Exported::Unknown {
+            self.exports = true;
+            if !self.writes {
+                return None;
+            }
+        }
+        self.shows(tgid, evidence)
     }
 
-    /// It wrote a context of its own for a request of that trace.
-    pub(super) fn writes(&mut self, tgid: u32) -> Option<Notice> {
-        if self.writes_anyway { None } else { self.shows(tgid, Evidence::Context) }
+    /// It wrote a sampled context of its own; `for_request`: for a request of that trace.
+    pub(super) fn writes(&mut self, tgid: u32, for_request: bool) -> Option<Notice> {
+        self.writes = !self.writes_anyway;
+        let tells = self.writes && (for_request || self.exports);
+        if tells { self.shows(tgid, Evidence::Context) } else { None }
     }
 
     fn shows(&mut self, tgid: u32, evidence: Evidence) -> Option<Notice> {
@@ -136,7 +153,7 @@ mod tests {
         assert_eq!(shown.exports(1, export(Exported::Profiles)), None);
         let notice = shown.exports(1, export(Exported::Metrics)).unwrap();
         assert!(!notice.is_news && !notice.has_spans && notice.has_metrics);
-        assert!(!shown.writes(1).unwrap().has_spans);
+        assert!(!shown.writes(1, true).unwrap().has_spans);
         let notice = shown.exports(1, export(Exported::Traces)).unwrap();
         assert!(notice.is_news && notice.has_spans);
     }
@@ -144,14 +161,27 @@ mod tests {
     #[test]
     fn contexts_count_until_exports_of_something_else_are_seen() {
         let mut shown = Shown::default();
-        assert!(shown.writes(1).unwrap().has_spans);
-        assert_eq!(shown.writes(1), None);
+        assert_eq!(shown.writes(1, false), None, "perhaps somebody wrote it by hand");
+        assert!(shown.writes(1, true).unwrap().has_spans);
+        assert_eq!(shown.writes(1, true), None);
         let notice = shown.exports(1, export(Exported::Metrics)).unwrap();
         assert!(notice.is_news && !notice.has_spans);
         let mut shown = Shown::default();
         shown.writes_anyway();
-        assert_eq!(shown.writes(1), None);
+        assert_eq!(shown.writes(1, true), None);
         assert!(!shown.has_spans());
+    }
+
+    #[test]
+    fn an_export_of_something_and_a_context_of_its_own_show_it_in_either_order() {
+        let unknown = export(Exported::Unknown);
+        let mut shown = Shown::default();
+        assert_eq!(shown.exports(1, unknown), None);
+        assert!(shown.writes(1, false).unwrap().has_spans);
+        let mut shown = Shown::default();
+        assert_eq!(shown.writes(1, false), None);
+        assert!(shown.exports(1, unknown).unwrap().has_spans);
+        assert_eq!(shown.exports(1, unknown), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl Correlator {
             self.join_queue.push_back((self.now.saturating_add(self.config.join_wait), id));
         }
         let shared = self.serve(opening, context);
+        self.learn_receiver(opening);
         self.watch_request(&node);
         self.nodes.insert(id, node);
         for other in shared {
@@ -65,6 +66,7 @@ impl Correlator {
             }
             node.trace = Some(self.carried_trace(carried, node.excluded));
         }
+        self.learn_receiver(opening);
         self.watch_call(&node);
         let partner = keys.and_then(|keys| self.joins.meet(id, Role::Client, first.time, &keys));
         node.filed = keys.is_some() && partner.is_none();
@@ -94,7 +96,7 @@ impl Correlator {
             failed: false,
             span: self.ids.span(id),
             excluded: opening.excluded,
-            export: opening.export,
+            export: self.export(opening),
             carried: opening.trace.as_deref().and_then(context::parse).map(Box::new),
             taken: false,
             keys: Keys::of(opening),

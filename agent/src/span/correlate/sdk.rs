@@ -1,12 +1,18 @@
 //! Processes that trace themselves, as far as spans depend on it: who is one, which spans are left to them, and what hangs
 //! below a span that is not exported.
 
+use std::net::SocketAddr;
+
 use super::{Above, Correlator, Link, Node};
-use crate::conn::Role;
-use crate::proto::ExchangeId;
+use crate::conn::{Address, Role};
+use crate::proto::otlp::{self, Export, Exported};
+use crate::proto::{ExchangeId, Opening};
 use crate::span::sample::SAMPLED;
 use crate::span::{Notice, OnSdk, ParentContext};
 use crate::telemetry::LeftOut;
+
+/// Addresses that exports go to which are remembered at most; on connections joined late, what goes to others is taken for calls.
+const RECEIVERS: usize = 1024;
 
 impl Correlator {
     /// Does something else with what processes make themselves from here on.
@@ -29,6 +35,26 @@ impl Correlator {
         std::mem::take(&mut self.notices)
     }
 
+    /// The export that an exchange is: one that nobody saw the path of, by who receives it.
+    pub(super) fn export(&self, opening: &Opening) -> Option<Export> {
+        let may_be = |server: &SocketAddr| server.port() == otlp::PORT || self.receivers.contains(server);
+        opening
+            .export
+            .filter(|export| export.what != Exported::Unknown || receiver(opening).is_some_and(may_be))
+    }
+
+    /// Where exports are seen to go.
+    pub(super) fn learn_receiver(&mut self, opening: &Opening) {
+        let is_known = opening.export.is_some_and(|export| export.what != Exported::Unknown);
+        if let Some(server) = receiver(opening)
+            && is_known
+            && self.config.processes
+            && self.receivers.len() < RECEIVERS
+        {
+            self.receivers.insert(*server);
+        }
+    }
+
     /// A process reads a request.
     pub(super) fn watch_request(&mut self, node: &Node) {
         if node.export.is_some() && self.config.processes {
@@ -47,10 +73,10 @@ impl Correlator {
             (Some(export), _) => self.process(tgid).shown.exports(tgid, export),
             // The request came with this trace, and the call goes on with a span of it that was in no request.
             (None, Some(carried)) if node.taken && carried.flags & SAMPLED != 0 => {
-                let process = self.processes.get_mut(&tgid);
                 let context = (carried.trace_id, carried.parent_id);
-                let process = process.filter(|process| process.serves_above(context));
-                process.and_then(|process| process.shown.writes(tgid))
+                let process = self.process(tgid);
+                let for_request = process.serves_above(context);
+                process.shown.writes(tgid, for_request)
             }
             _ => None,
         };
@@ -110,5 +136,17 @@ impl Correlator {
         let parent =
             parent.map(|parent| ParentContext { is_remote: parent.is_remote || !same_process, ..parent });
         Some(Above { parent, guessed: guessed || node.guessed })
+    }
+}
+
+/// The address that a request is sent to.
+fn receiver(opening: &Opening) -> Option<&SocketAddr> {
+    let server = match opening.role {
+        Role::Client => &opening.ends.peer,
+        Role::Server => &opening.ends.local,
+    };
+    match server {
+        Address::Inet(address) => Some(address),
+        Address::Unix(_) => None,
     }
 }

@@ -199,6 +199,21 @@ fn who_passes_exports_on_keeps_its_spans() {
 }
 
 #[test]
+fn exports_that_nobody_saw_the_path_of_are_told_by_whom_they_go_to() {
+    // Both go to port 8080, which is known for that only where a path was seen.
+    let [unknown, served] = export(Exported::Unknown, 50);
+    assert_eq!(told(&play([unknown.clone(), served.clone()], OnSdk::Skip)).0, [0; 0]);
+    let [known, received] = export(Exported::Traces, 1);
+    let other = End { tgid: 70, ..known };
+    let request = End::server(APP, 20, 7, ms([100, 100, 101, 101]));
+    let ends = [unknown, served, other, received, request];
+    assert_eq!(told(&play(ends.clone(), OnSdk::Skip)).0, [0, 1, 2, 3], "what it exports is not known");
+    // It calls somebody with a context of its own.
+    let call = End::client(APP, 21, 8, ms([60, 60, 61, 61])).carrying(OWN);
+    assert_eq!(told(&play(ends.into_iter().chain([call]), OnSdk::Skip)).0, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn another_process_of_the_same_id_is_another() {
     let mut scene = Scene::new(export(Exported::Traces, 1).to_vec());
     scene.config.on_sdk = OnSdk::Skip;
