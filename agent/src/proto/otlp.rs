@@ -60,14 +60,12 @@ pub(super) fn export(call: &HttpCall) -> Option<Export> {
     if call.target.is_empty() && call.version == 2 && is_post {
         return Some(Export { what: Exported::Unknown, passed_on });
     }
-    if call.rpc.is_none() && !(call.otlp_content && is_post) {
-        return None;
-    }
     let path = call.target.split(['?', '#']).next().unwrap_or_default();
-    let (_, what) = match &call.rpc {
-        Some(_) => METHODS.into_iter().find(|(method, _)| *method == path)?,
-        None => PATHS.into_iter().find(|(end, _)| path.ends_with(end))?,
-    };
+    // The methods' names are nobody else's, so they say it also where the content was not seen to be gRPC's.
+    let by_method = || METHODS.into_iter().find(|(method, _)| *method == path && is_post);
+    let is_http = call.rpc.is_none() && call.otlp_content && is_post;
+    let by_path = || PATHS.into_iter().find(|(end, _)| is_http && path.ends_with(end));
+    let (_, what) = by_method().or_else(by_path)?;
     Some(Export { what, passed_on })
 }
 
@@ -110,7 +108,8 @@ mod tests {
             ("POST", METHODS[0].0, grpc, Some(Exported::Traces)),
             ("POST", METHODS[1].0, "application/grpc+proto", Some(Exported::Metrics)),
             ("POST", METHODS[2].0, grpc, Some(Exported::Logs)),
-            ("POST", METHODS[2].0, protobuf, None),
+            ("POST", METHODS[2].0, "", Some(Exported::Logs)),
+            ("GET", METHODS[2].0, "", None),
             ("POST", "/v1/traces", grpc, None),
             ("POST", "", grpc, Some(Exported::Unknown)),
             ("POST", "", protobuf, None),

@@ -37,7 +37,7 @@ impl Correlator {
 
     /// The export that an exchange is: one that nobody saw the path of, by who receives it.
     pub(super) fn export(&self, opening: &Opening) -> Option<Export> {
-        let may_be = |server: &SocketAddr| server.port() == otlp::PORT || self.receivers.contains(server);
+        let may_be = |server: SocketAddr| server.port() == otlp::PORT || self.receivers.contains(&server);
         opening
             .export
             .filter(|export| export.what != Exported::Unknown || receiver(opening).is_some_and(may_be))
@@ -51,7 +51,7 @@ impl Correlator {
             && self.config.processes
             && self.receivers.len() < RECEIVERS
         {
-            self.receivers.insert(*server);
+            self.receivers.insert(server);
         }
     }
 
@@ -140,13 +140,14 @@ impl Correlator {
 }
 
 /// The address that a request is sent to.
-fn receiver(opening: &Opening) -> Option<&SocketAddr> {
+fn receiver(opening: &Opening) -> Option<SocketAddr> {
     let server = match opening.role {
         Role::Client => &opening.ends.peer,
         Role::Server => &opening.ends.local,
     };
     match server {
-        Address::Inet(address) => Some(address),
+        // Sockets of both families write addresses of the one as those of the other.
+        Address::Inet(address) => Some(SocketAddr::new(address.ip().to_canonical(), address.port())),
         Address::Unix(_) => None,
     }
 }
