@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sonde_abi::{LifeEvent, Record, record};
+use tracing::{debug, info};
 
 use crate::capture::{Perspective, Views};
 use crate::config::{PortSet, Targets};
 use crate::conn::{Connections, Limits, Nanos, Role};
-use crate::discover::{Decision, Process, Processes};
+use crate::discover::{Decision, Language, Process, Processes};
 use crate::enrich::{Clock, Host};
 use crate::export::{self, Item};
 use crate::policy::Policy;
 use crate::proto::{Call, Event};
-use crate::span::{self, Correlator, CorrelatorConfig, Finished, ProcessId, Route, Routes, Wording};
+use crate::span::{
+    self, Correlator, CorrelatorConfig, Finished, Notice, OnSdk, ProcessId, Route, Routes, Wording,
+};
 use crate::telemetry::{Counters, Lost};
 
 /// When a process is looked at again, after it was first seen: its event loop or its threads may have been started later.
@@ -38,6 +41,7 @@ pub struct Pipeline {
     ports: PortSet,
     connections: Connections,
     correlator: Correlator,
+    on_sdk: OnSdk,
     routes: Routes,
     wording: Arc<Wording>,
     clock: Clock,
@@ -87,11 +91,13 @@ impl Pipeline {
         (limits, config, views): (Limits, CorrelatorConfig, Option<Views>),
         counters: Arc<Counters>,
     ) -> Self {
+        let config = CorrelatorConfig { exports_served: !processes.are_all_observed(), ..config };
         Self {
             processes,
             ports,
             connections: Connections::new(limits, Arc::clone(&counters)),
             correlator: Correlator::new(config, Arc::clone(&counters)),
+            on_sdk: OnSdk::default(),
             routes: Routes::default(),
             wording: Arc::default(),
             clock,
@@ -108,7 +114,9 @@ impl Pipeline {
 
     /// Follows a policy from here on: what has begun keeps what was decided of it, what was learned stays.
     pub fn set_policy(&mut self, policy: Policy) {
-        let Policy { sampler, capture, routes, wording } = policy;
+        let Policy { sampler, capture, routes, wording, on_sdk } = policy;
+        self.correlator.set_on_sdk(on_sdk);
+        self.on_sdk = on_sdk;
         self.connections.set_capture(capture);
         self.correlator.set_sampler(sampler);
         self.routes.set_rules(routes);
@@ -119,6 +127,7 @@ impl Pipeline {
     /// ids of those that nothing is known of.
     pub fn set_targets(&mut self, targets: Targets) -> (Vec<Arc<Process>>, Vec<u32>) {
         self.ports = targets.ports.clone();
+        self.correlator.show_exports(!targets.is_everything());
         (self.processes.set_targets(targets), self.processes.strangers())
     }
 
@@ -156,7 +165,7 @@ impl Pipeline {
         };
         if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &process)) {
             self.succeed(before, &process);
-            self.correlator.scheduling(header.tgid, process.scheduling);
+            self.tell_correlator(&process);
             self.rechecks.add(header.time_ns, header.tgid);
         }
         Some(process)
@@ -176,8 +185,18 @@ impl Pipeline {
     pub fn adopt(&mut self, process: Process) {
         let before = self.processes.known(process.id.tgid).cloned();
         self.succeed(before, &process);
-        self.correlator.scheduling(process.id.tgid, process.scheduling);
+        self.tell_correlator(&process);
         self.processes.adopt(Arc::new(process));
+    }
+
+    /// What a process is decides what its threads and its contexts say.
+    fn tell_correlator(&mut self, process: &Process) {
+        let tgid = process.id.tgid;
+        self.correlator.scheduling(tgid, process.scheduling);
+        // .NET gives each request an activity of its own and passes that on, with or without an SDK.
+        if process.runtime.language == Language::DotNet {
+            self.correlator.writes_contexts_anyway(tgid);
+        }
     }
 
     /// What was learnt of a process says nothing of the one that has its id now, or of the program that replaced it.
@@ -231,7 +250,7 @@ impl Pipeline {
         let mut changed = std::mem::take(&mut self.changed);
         while let Some(tgid) = self.rechecks.due(now) {
             if let Some(process) = self.processes.recheck(tgid) {
-                self.correlator.scheduling(tgid, process.scheduling);
+                self.tell_correlator(&process);
                 changed.push(process);
             }
         }
@@ -270,6 +289,9 @@ impl Pipeline {
     }
 
     fn build(&mut self) {
+        for notice in self.correlator.take_notices() {
+            say(&notice, self.on_sdk, self.processes.known(notice.tgid).map(|process| &**process));
+        }
         for finished in self.finished.drain(..) {
             let (resource, process) = if let Some(views) = &mut self.views {
                 let unseen = ProcessId { tgid: 0, started: 0 };
@@ -285,6 +307,9 @@ impl Pipeline {
                 };
                 (Arc::clone(&process.resource), process.id)
             };
+            if finished.left_out && !finished.measured {
+                continue;
+            }
             let route = match span::route(&finished.exchange, resource.service_name(), &mut self.routes) {
                 Route::Known(route) => Some(route),
                 Route::Unknown => None,
@@ -293,10 +318,33 @@ impl Pipeline {
                     None
                 }
             };
-            let sampled = finished.context.is_sampled();
-            Counters::add(if sampled { &self.counters.spans } else { &self.counters.unsampled }, 1);
+            if !finished.left_out {
+                let sampled = finished.context.is_sampled();
+                Counters::add(if sampled { &self.counters.spans } else { &self.counters.unsampled }, 1);
+            }
             self.spans.push((resource, span::build(finished, self.clock, process, route, &self.wording)));
         }
+    }
+}
+
+/// A process makes telemetry of its own: once for each process, and where that turns out otherwise.
+fn say(notice: &Notice, on_sdk: OnSdk, process: Option<&Process>) {
+    let service = process.map_or("", |process| process.resource.service_name());
+    let left = match (notice.has_spans && on_sdk != OnSdk::Keep, notice.has_metrics && on_sdk == OnSdk::Skip)
+    {
+        (true, true) => "spans and metrics",
+        (true, false) => "spans",
+        (false, true) => "metrics",
+        (false, false) => "nothing",
+    };
+    let (pid, evidence, on_sdk) = (notice.tgid, notice.evidence.name(), on_sdk.name());
+    if notice.is_news {
+        info!(pid, service, evidence, on_sdk, "a process makes telemetry of its own; left to it: {left}");
+    } else {
+        debug!(
+            pid,
+            service, evidence, on_sdk, "a process makes more telemetry of its own; left to it: {left}"
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! What of the traffic becomes telemetry, and how it is put: everything that SIGHUP can change while Sonde runs.
 
 use crate::proto::Capture;
-use crate::span::{RouteRules, Sampler, Wording};
+use crate::span::{OnSdk, RouteRules, Sampler, Wording};
 
 /// Rules for sampling, routes and privacy.
 #[derive(Clone, Debug, Default)]
@@ -14,4 +14,6 @@ pub struct Policy {
     pub routes: RouteRules,
     /// What spans say.
     pub wording: Wording,
+    /// What becomes of the telemetry of processes that make their own.
+    pub on_sdk: OnSdk,
 }

@@ -93,6 +93,40 @@ pub fn rides_go() -> PathBuf {
     })
 }
 
+/// Python with OpenTelemetry's distribution and what `sdk/requirements.txt` pins beside.
+#[must_use]
+pub fn python_sdk() -> PathBuf {
+    let built = build("python/sdk", &["requirements.txt"], |from, to| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(to));
+        let mut pip = Command::new(to.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+        run(pip.arg(from.join("requirements.txt")));
+    });
+    built.join("bin")
+}
+
+/// The folder with the Node application that OpenTelemetry traces, and its modules.
+#[must_use]
+pub fn node_sdk() -> PathBuf {
+    const FILES: &[&str] = &["package.json", "package-lock.json", "server.cjs"];
+    build("node/sdk", FILES, |from, to| {
+        for file in FILES {
+            fs::copy(from.join(file), to.join(file)).expect("copy");
+        }
+        run(Command::new("npm").args(["ci", "--silent", "--no-fund", "--no-audit"]).current_dir(to));
+    })
+}
+
+/// The Go program that otelhttp traces.
+#[must_use]
+pub fn go_sdk() -> PathBuf {
+    let built = build("go/sdk", &["go.mod", "go.sum", "main.go"], |from, to| {
+        let mut go = Command::new("go");
+        run(go.args(["build", "-o"]).arg(to.join("app")).arg(".").current_dir(from));
+    });
+    built.join("app")
+}
+
 /// The Rust server of this package.
 #[must_use]
 pub fn hyper() -> PathBuf {

@@ -20,6 +20,7 @@ pub mod raw;
 pub mod recording;
 pub mod resources;
 pub mod rides;
+pub mod sdk;
 pub mod servers;
 pub mod sink;
 pub mod spans;

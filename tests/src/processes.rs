@@ -101,6 +101,12 @@ impl Process {
         }
     }
 
+    /// How many lines with `what` it has printed to standard error since it was last asked for any.
+    pub fn lines_so_far(&mut self, what: &str) -> usize {
+        let lines = self.lines.as_ref().expect("lines are read until the end");
+        lines.try_iter().filter(|line| line.contains(what)).count()
+    }
+
     /// Waits until one of its network namespace's sockets listens on this port. Read from /proc, so that no connection
     /// is made that a scenario would have to explain.
     pub fn wait_port(&mut self, port: u16) {

@@ -31,7 +31,7 @@ const TICK_PACKETS: u64 = 4096;
 
 /// Runs a recording or a capture to its end.
 pub(super) fn run(args: &ReplayArgs, file: Option<&Path>) -> Result<(), Failure> {
-    let run = RunArgs { outputs: args.outputs.clone(), ..RunArgs::default() };
+    let run = RunArgs { outputs: args.outputs.clone(), policy: args.policy, ..RunArgs::default() };
     let mut config = super::configure(&run, file)?;
     config.outputs.when_full = WhenFull::Wait;
     // Nobody scrapes what ends by itself.

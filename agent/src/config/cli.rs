@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::capture::Perspective;
 use crate::kernel::HookChoice;
+use crate::span::OnSdk;
 
 use super::metrics::Listen;
 use super::outputs::OutputSpec;
@@ -69,6 +70,9 @@ pub struct RunArgs {
     /// Where spans go.
     #[command(flatten)]
     pub outputs: OutputArgs,
+    /// What becomes telemetry.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// How to hook into the kernel.
     #[command(flatten)]
     pub hooks: HookArgs,
@@ -103,6 +107,9 @@ pub struct ReplayArgs {
     /// Where spans go.
     #[command(flatten)]
     pub outputs: OutputArgs,
+    /// What becomes telemetry.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
 }
 
 /// `sonde doctor`.
@@ -184,6 +191,15 @@ pub struct OutputArgs {
     pub listen: Option<Listen>,
 }
 
+/// Flags that choose what becomes telemetry.
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[command(next_help_heading = "Telemetry")]
+pub struct PolicyArgs {
+    /// Of applications that trace themselves: skip what they export (the default), make metrics_only, or keep everything
+    #[arg(long, value_name = "skip|metrics_only|keep", value_parser = on_sdk)]
+    pub on_sdk: Option<OnSdk>,
+}
+
 /// Flags that choose how to hook into the kernel.
 #[derive(Clone, Copy, Debug, Default, Args)]
 #[command(next_help_heading = "Kernel")]
@@ -191,6 +207,12 @@ pub struct HookArgs {
     /// Which kernel hooks to use; auto, the default, takes the cheapest that this kernel has
     #[arg(long, value_enum)]
     pub hooks: Option<HookChoice>,
+}
+
+/// What becomes of the telemetry of applications that make their own, by its name.
+pub(super) fn on_sdk(text: &str) -> Result<OnSdk, &'static str> {
+    let found = OnSdk::ALL.into_iter().find(|(name, _)| *name == text);
+    found.map(|(_, on_sdk)| on_sdk).ok_or("write skip, metrics_only or keep")
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

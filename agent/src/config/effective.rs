@@ -53,7 +53,7 @@ impl Config {
         let hooks = hooks(&args.hooks, &mut reading);
         let outputs = Resolved::new(&args.outputs, environment);
         let mut after = Reading::new(environment);
-        let policy = after.policy();
+        let policy = after.policy(&args.policy);
         let Reading { environment: _, mut warnings, mut settings, mut problems } = reading;
         problems.append(&mut after.problems);
         let resolved = match outputs {
@@ -88,7 +88,7 @@ impl Config {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let outputs = OutputArgs { outputs: vec![super::OutputSpec::None], listen: None };
-        let args = RunArgs { targets: targets.clone(), hooks: *hooks, outputs };
+        let args = RunArgs { targets: targets.clone(), hooks: *hooks, outputs, ..RunArgs::default() };
         Self::new(&args, environment)
     }
 

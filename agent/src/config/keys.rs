@@ -111,6 +111,7 @@ pub const KEYS: &[Key] = &[
     key("metrics.exemplars", "OTEL_METRICS_EXEMPLAR_FILTER", Kind::Text, Restart),
     key("metrics.span_metrics", "SONDE_METRICS_SPAN_METRICS", Kind::Switch, Restart),
     key("listen", "SONDE_LISTEN", Kind::Text, Restart),
+    key("on_sdk", "SONDE_ON_SDK", Kind::Text, Live),
     key("sampler.type", "OTEL_TRACES_SAMPLER", Kind::Text, Live),
     key("sampler.ratio", "OTEL_TRACES_SAMPLER_ARG", Kind::Ratio, Live),
     key("routes.learn", "SONDE_ROUTES_LEARN", Kind::Switch, Live),

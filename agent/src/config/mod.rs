@@ -18,7 +18,7 @@ mod targets;
 
 pub use cli::{
     CheckArgs, Cli, Command, ConfigAction, ConfigArgs, DoctorArgs, HookArgs, LogFormat, OutputArgs,
-    RecordArgs, ReplayArgs, RunArgs,
+    PolicyArgs, RecordArgs, ReplayArgs, RunArgs,
 };
 pub use effective::Config;
 pub use environment::Environment;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use super::cli::{self, PolicyArgs};
 use super::environment;
 use super::reading::{Reading, Source};
 use super::targets::ServiceGlob;
@@ -12,7 +13,7 @@ use crate::proto::capture::{HeaderNames, PathGlobs};
 use crate::proto::propagation::{Propagator, Propagators};
 use crate::span::sample::{Ratio, Root};
 use crate::span::{
-    HttpNames, QueryRules, QueryValues, RoutePattern, RouteRules, Sampler, SpanLimits, Wording,
+    HttpNames, OnSdk, QueryRules, QueryValues, RoutePattern, RouteRules, Sampler, SpanLimits, Wording,
 };
 
 /// Probes of orchestrators and scrapes: they come by themselves, and all are alike.
@@ -35,7 +36,8 @@ const SENSITIVE: [&str; 12] = [
 ];
 
 impl Reading<'_> {
-    pub(super) fn policy(&mut self) -> Policy {
+    pub(super) fn policy(&mut self, args: &PolicyArgs) -> Policy {
+        let on_sdk = self.on_sdk(args);
         let sampler = self.sampler();
         let routes = self.routes();
         let excluded: Vec<PathGlob> =
@@ -51,7 +53,17 @@ impl Reading<'_> {
             capture: Capture { request, response, propagators, excluded },
             routes,
             wording: Wording { query, limits, names },
+            on_sdk,
         }
+    }
+
+    fn on_sdk(&mut self, args: &PolicyArgs) -> OnSdk {
+        let name = |on_sdk: &OnSdk| on_sdk.name().to_owned();
+        if let Some(on_sdk) = args.on_sdk {
+            self.note("on_sdk", name(&on_sdk), Source::Flag("--on-sdk"));
+            return on_sdk;
+        }
+        self.value("on_sdk", &["SONDE_ON_SDK"], OnSdk::default(), name, cli::on_sdk)
     }
 
     /// What is unknown or out of range is treated as not set, as the specification wants it (Environment Variable

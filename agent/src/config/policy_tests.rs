@@ -50,6 +50,26 @@ fn samplers() {
 }
 
 #[test]
+fn what_is_left_to_applications_that_trace_themselves() {
+    assert_eq!(policy(&[]).0.on_sdk, OnSdk::Skip);
+    for (name, on_sdk) in OnSdk::ALL {
+        assert_eq!(policy(&[("SONDE_ON_SDK", name)]).0.on_sdk, on_sdk);
+        assert_eq!(of_file(&format!("on_sdk: {name}")).unwrap().on_sdk, on_sdk);
+        let args = RunArgs { policy: PolicyArgs { on_sdk: Some(on_sdk) }, ..RunArgs::default() };
+        let config = Config::new(&args, &Environment::of([("SONDE_ON_SDK", "keep")])).unwrap();
+        assert_eq!(config.policy.on_sdk, on_sdk);
+        let shown = config.print();
+        assert!(shown.contains(&format!("on_sdk: {name} ")) && shown.contains("# --on-sdk"), "{shown}");
+    }
+    let (policy, warnings) = policy(&[("SONDE_ON_SDK", "drop")]);
+    assert_eq!((policy.on_sdk, warnings.len()), (OnSdk::Skip, 1));
+    assert_eq!(
+        of_file("on_sdk: drop\n").map(|_| ()).unwrap_err(),
+        "f:1: on_sdk: drop does not fit\n  hint: write skip, metrics_only or keep"
+    );
+}
+
+#[test]
 fn secrets_are_named_twice_or_not_captured() {
     for header in [
         "Authorization",

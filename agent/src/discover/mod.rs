@@ -295,6 +295,12 @@ impl Processes {
         changed
     }
 
+    /// No target is named.
+    #[must_use]
+    pub fn are_all_observed(&self) -> bool {
+        self.targets.is_everything()
+    }
+
     /// The ids of the processes there are of which nothing is known.
     #[must_use]
     pub fn strangers(&self) -> Vec<u32> {

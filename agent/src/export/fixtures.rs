@@ -42,6 +42,7 @@ pub(crate) fn span(name: &'static str, start: u64, end: u64) -> Span {
         attributes: Attributes::default(),
         status: SpanStatus::Unset,
         process: ProcessId { tgid: 42, started: 1 },
+        measured: true,
     }
 }
 

@@ -89,13 +89,14 @@ impl Meter {
             return;
         }
         let mut registry = lock(&self.registry);
-        for (resource, span) in spans {
+        let measured = || spans.iter().filter(|(_, span)| span.measured);
+        for (resource, span) in measured() {
             registry.record(resource, span, exported && span.context.is_sampled());
         }
         drop(registry);
         if let Some(derived) = &self.derived {
             let mut derived = lock(derived);
-            for (resource, span) in spans {
+            for (resource, span) in measured() {
                 derived.record(resource.service_name(), span);
             }
         }

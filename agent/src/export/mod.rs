@@ -196,7 +196,7 @@ impl Outputs {
         self.meter.record(&spans, self.exported);
         if let Some(red) = &self.red {
             let mut red = red.lock().unwrap_or_else(PoisonError::into_inner);
-            for (resource, span) in &spans {
+            for (resource, span) in spans.iter().filter(|(_, span)| span.measured) {
                 red.record(resource.service_name(), span);
             }
         }

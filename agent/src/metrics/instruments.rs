@@ -3,7 +3,7 @@
 use opentelemetry_semantic_conventions::metric;
 
 use super::Instrument;
-use crate::span::SpanKind;
+use crate::span::CallKind;
 
 /// What is recorded of every call of one kind, in this order.
 pub(super) const MEASURES: usize = 3;
@@ -57,25 +57,46 @@ const fn bytes(name: &'static str, description: &'static str) -> Distribution {
     Distribution { instrument: Instrument { name, unit: "By", description }, bounds: DEFAULTS, per_unit: 1.0 }
 }
 
+const fn messages(name: &'static str, description: &'static str) -> Distribution {
+    let instrument = Instrument { name, unit: "{message}", description };
+    Distribution { instrument, bounds: DEFAULTS, per_unit: 1.0 }
+}
+
 /// What is recorded of an HTTP server's calls.
-const SERVER: [Distribution; MEASURES] = [
+const HTTP_SERVER: [Distribution; MEASURES] = [
     seconds(metric::HTTP_SERVER_REQUEST_DURATION, "Duration of HTTP server requests."),
     bytes(metric::HTTP_SERVER_REQUEST_BODY_SIZE, "Size of HTTP server request bodies."),
     bytes(metric::HTTP_SERVER_RESPONSE_BODY_SIZE, "Size of HTTP server response bodies."),
 ];
 
 /// What is recorded of an HTTP client's calls.
-const CLIENT: [Distribution; MEASURES] = [
+const HTTP_CLIENT: [Distribution; MEASURES] = [
     seconds(metric::HTTP_CLIENT_REQUEST_DURATION, "Duration of HTTP client requests."),
     bytes(metric::HTTP_CLIENT_REQUEST_BODY_SIZE, "Size of HTTP client request bodies."),
     bytes(metric::HTTP_CLIENT_RESPONSE_BODY_SIZE, "Size of HTTP client response bodies."),
 ];
 
+/// What is recorded of an RPC server's calls. The conventions have no name any more for how many messages a call has.
+const RPC_SERVER: [Distribution; MEASURES] = [
+    seconds(metric::RPC_SERVER_CALL_DURATION, "Duration of incoming remote procedure calls."),
+    messages("sonde.rpc.server.sent.messages", "Messages that the server sent in a call."),
+    messages("sonde.rpc.server.received.messages", "Messages that the server received in a call."),
+];
+
+/// What is recorded of an RPC client's calls.
+const RPC_CLIENT: [Distribution; MEASURES] = [
+    seconds(metric::RPC_CLIENT_CALL_DURATION, "Duration of outgoing remote procedure calls."),
+    messages("sonde.rpc.client.sent.messages", "Messages that the client sent in a call."),
+    messages("sonde.rpc.client.received.messages", "Messages that the client received in a call."),
+];
+
 /// What is recorded of the calls of one kind.
 #[must_use]
-pub(super) const fn of(kind: SpanKind) -> &'static [Distribution; MEASURES] {
+pub(super) const fn of(kind: CallKind) -> &'static [Distribution; MEASURES] {
     match kind {
-        SpanKind::Server => &SERVER,
-        SpanKind::Client | SpanKind::Internal => &CLIENT,
+        CallKind::HttpServer => &HTTP_SERVER,
+        CallKind::HttpClient => &HTTP_CLIENT,
+        CallKind::RpcServer => &RPC_SERVER,
+        CallKind::RpcClient => &RPC_CLIENT,
     }
 }

@@ -9,10 +9,10 @@ use super::instruments::{self, MEASURES};
 use super::series::{self, Key, Measured, Point, Series, Stream, Wanted};
 use super::{Metric, MetricData, ResourceMetrics, Temporality};
 use crate::enrich::Resource;
-use crate::span::{CallLabels, ProcessId, Span, SpanKind};
+use crate::span::{CallKind, CallLabels, ProcessId, Span};
 
-/// Both kinds, in the order in which their metrics are told.
-const KINDS: [SpanKind; 2] = [SpanKind::Server, SpanKind::Client];
+/// How many kinds of calls there are.
+const KINDS: usize = CallKind::ALL.len();
 
 /// What is counted, for whom, and where it ends.
 #[derive(Clone, Debug)]
@@ -118,9 +118,9 @@ struct Process {
     resource: Arc<Resource>,
     id: Option<ProcessId>,
     series: HashTable<Box<Series>>,
-    overflow: [Option<Box<Series>>; KINDS.len()],
+    overflow: [Option<Box<Series>>; KINDS],
     /// Series of each kind in `series`.
-    of_kind: [usize; KINDS.len()],
+    of_kind: [usize; KINDS],
     /// When anything was last added.
     last: u64,
     /// It is known to have ended since that cycle.
@@ -177,7 +177,8 @@ impl Registry {
             ExemplarFilter::AlwaysOn => Some((named, self.cycle)),
         };
         let duration = end.saturating_sub(start);
-        let values = [Some(duration), labels.request_size, labels.response_size];
+        let [first, second] = labels.sizes;
+        let values = [Some(duration), first, second];
         let measured = Measured { values, time: end, exemplar };
         let place = self.place(resource, id);
         let Some(process) = self.processes.get_mut(place) else { return };
@@ -186,7 +187,7 @@ impl Registry {
         if let Some(series) = process.series.find_mut(hash, |series| series.key.is(labels)) {
             return series.record(&measured, &self.streams);
         }
-        let kind = usize::from(labels.kind == SpanKind::Client);
+        let kind = labels.kind as usize;
         let from = start.max(self.collected);
         let (Some(of_kind), Some(overflow)) = (process.of_kind.get_mut(kind), process.overflow.get_mut(kind))
         else {
@@ -282,9 +283,7 @@ impl Registry {
             let of_kind = &mut process.of_kind;
             process.series.retain(|series| {
                 let keep = !is_idle(series);
-                if !keep
-                    && let Some(count) = of_kind.get_mut(usize::from(series.key.kind == SpanKind::Client))
-                {
+                if !keep && let Some(count) = of_kind.get_mut(series.key.kind as usize) {
                     *count -= 1;
                 }
                 keep
@@ -348,8 +347,8 @@ impl Process {
             resource,
             id,
             series: HashTable::new(),
-            overflow: [None, None],
-            of_kind: [0; KINDS.len()],
+            overflow: [const { None }; KINDS],
+            of_kind: [0; KINDS],
             last: 0,
             ended: None,
         }
@@ -360,7 +359,7 @@ impl Process {
         let mut all: Vec<&mut Box<Series>> = self.series.iter_mut().chain(overflow).collect();
         all.sort_unstable_by_key(|series| series.number);
         let mut metrics = Vec::new();
-        for kind in KINDS {
+        for kind in CallKind::ALL {
             for instrument in 0..MEASURES {
                 let (mut explicit, mut exponential) = (Vec::new(), Vec::new());
                 for series in all.iter_mut().filter(|series| series.key.kind == kind) {

@@ -39,17 +39,16 @@ fn registry(limits: MetricLimits) -> Registry {
 
 fn labels<'a>(route: &'a str, status: u16) -> CallLabels<'a> {
     CallLabels {
-        kind: SpanKind::Server,
+        kind: CallKind::HttpServer,
         method: "GET",
         scheme: "http".into(),
         address: "".into(),
         port: None,
-        status: Some(status),
+        status: Some(u32::from(status)),
         version: "1.1",
         route,
         error: if status >= 500 { "500" } else { "" },
-        request_size: Some(0),
-        response_size: (status != 204).then_some(12),
+        sizes: [Some(0), (status != 204).then_some(12)],
     }
 }
 
@@ -103,8 +102,8 @@ fn a_call_is_told_with_the_labels_and_bounds_of_the_conventions() {
     let times = (5 * SECOND, 5 * SECOND + 5_000_000);
     registry.record_call(&shop, process(1), &labels("/cart/{id}", 500), times, named(7));
     let mut client = labels("", 204);
-    client.kind = SpanKind::Client;
-    (client.address, client.port) = ("db.example".into(), Some(80));
+    client.kind = CallKind::HttpClient;
+    (client.scheme, client.address, client.port) = ("".into(), "db.example".into(), Some(80));
     registry.record_call(&shop, process(1), &client, times, None);
     let all = collect(&mut registry, 0, 9 * SECOND);
     assert_eq!(all.len(), 1);
@@ -142,6 +141,80 @@ fn a_call_is_told_with_the_labels_and_bounds_of_the_conventions() {
          server.address=db.example server.port=Int(80)"
     );
     assert_eq!(points[0].exemplars, [], "its span was not exported");
+}
+
+#[test]
+fn a_remote_procedure_call_is_told_under_its_own_names_only() {
+    let mut registry = registry(MetricLimits::default());
+    let shop = resource("shop");
+    let call = |kind, status, sizes| CallLabels {
+        kind,
+        method: "shop.Cart/Add",
+        scheme: "".into(),
+        version: "",
+        status: Some(status),
+        error: if status == 0 { "" } else { "INTERNAL" },
+        sizes,
+        ..labels("", 0)
+    };
+    let times = (5 * SECOND, 5 * SECOND + 20_000_000);
+    let mut client = call(CallKind::RpcClient, 0, [Some(1), Some(1_000)]);
+    (client.address, client.port) = ("cart".into(), Some(81));
+    registry.record_call(&shop, process(1), &client, times, named(7));
+    registry.record_call(&shop, process(1), &call(CallKind::RpcServer, 13, [None, Some(0)]), times, None);
+    registry.record_call(&shop, process(1), &labels("/", 200), times, None);
+    for (reader, stream) in STREAMS.iter().enumerate() {
+        let all = collect(&mut registry, reader, 9 * SECOND);
+        let names: Vec<&str> = all[0].metrics.iter().map(|metric| metric.instrument.name).collect();
+        let expected = [
+            DURATION,
+            "http.server.request.body.size",
+            "http.server.response.body.size",
+            "rpc.server.call.duration",
+            "sonde.rpc.server.received.messages",
+            "rpc.client.call.duration",
+            "sonde.rpc.client.sent.messages",
+            "sonde.rpc.client.received.messages",
+        ];
+        assert_eq!(names, expected);
+        let told = |name: &str| match stream.aggregation {
+            Aggregation::Explicit => {
+                explicit(&all, name).iter().map(|point| (text(&point.labels), point.sum)).collect::<Vec<_>>()
+            }
+            Aggregation::Exponential => {
+                exponential(&all, name).iter().map(|point| (text(&point.labels), point.sum)).collect()
+            }
+        };
+        let client = "rpc.method=shop.Cart/Add rpc.response.status_code=OK rpc.system.name=grpc server.address=cart \
+                      server.port=Int(81)";
+        assert_eq!(told("rpc.client.call.duration"), [(client.to_owned(), 0.02)]);
+        assert_eq!(told("sonde.rpc.client.received.messages"), [(client.to_owned(), 1_000.0)]);
+        let server = "error.type=INTERNAL rpc.method=shop.Cart/Add rpc.response.status_code=INTERNAL \
+                      rpc.system.name=grpc";
+        assert_eq!(told("rpc.server.call.duration"), [(server.to_owned(), 0.02)]);
+    }
+    let point = explicit(&collect(&mut registry, 0, 9 * SECOND), "rpc.client.call.duration")[0].clone();
+    assert_eq!((point.exemplars[0].span, point.bounds[0], point.bounds.len()), (named(7), 0.005, 14));
+}
+
+#[test]
+fn each_kind_of_call_has_its_own_share_of_the_limit() {
+    let mut registry = registry(MetricLimits { series: 3, ..MetricLimits::default() });
+    let methods: Vec<String> = (0..20).map(|n| format!("a.B/C{n}")).collect();
+    for kind in CallKind::ALL {
+        for method in &methods {
+            let labels = CallLabels { kind, method, ..labels("", 200) };
+            registry.record_call(&resource("shop"), process(1), &labels, (0, 1), None);
+        }
+    }
+    let all = collect(&mut registry, 0, SECOND);
+    for name in
+        [DURATION, "http.client.request.duration", "rpc.server.call.duration", "rpc.client.call.duration"]
+    {
+        let points = explicit(&all, name);
+        let overflow = points.iter().find(|point| text(&point.labels) == format!("{OVERFLOW}=Bool(true)"));
+        assert_eq!((points.len(), overflow.map(|point| point.count)), (4, Some(17)), "{name}");
+    }
 }
 
 #[test]

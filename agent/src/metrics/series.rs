@@ -10,7 +10,7 @@ use super::explicit::{self, Explicit};
 use super::exponential::Exponential;
 use super::instruments::{self, Distribution, MEASURES};
 use super::{Exemplar, ExponentialPoint, HistogramPoint, Labels, Temporality, label};
-use crate::span::{Attribute, CallLabels, SpanKind};
+use crate::span::{Attribute, CallKind, CallLabels, RPC_SYSTEM, rpc_status};
 
 /// The label of the series that those past a limit share.
 pub const OVERFLOW: &str = "otel.metric.overflow";
@@ -37,7 +37,7 @@ pub enum Aggregation {
 /// One call, measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
-    /// Duration in nanoseconds, bytes of request and response: in the order of [`instruments::of`].
+    /// Duration in nanoseconds, and the sizes: in the order of [`instruments::of`].
     pub(super) values: [Option<u64>; MEASURES],
     /// Nanoseconds since the epoch at which it ended.
     pub(super) time: u64,
@@ -62,17 +62,17 @@ pub(super) struct Series {
 /// [`CallLabels`], kept; without them: the series of what is past a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
-    pub(super) kind: SpanKind,
+    pub(super) kind: CallKind,
     pub(super) told: Option<Told>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    method: &'static str,
+    method: Box<str>,
     scheme: Box<str>,
     address: Box<str>,
     port: Option<u16>,
-    status: Option<u16>,
+    status: Option<u32>,
     version: &'static str,
     route: Box<str>,
     error: Box<str>,
@@ -246,7 +246,7 @@ impl Counts {
 impl Key {
     pub(super) fn of(labels: &CallLabels<'_>) -> Self {
         let told = Told {
-            method: labels.method,
+            method: Box::from(labels.method),
             scheme: Box::from(&*labels.scheme),
             address: Box::from(&*labels.address),
             port: labels.port,
@@ -263,8 +263,8 @@ impl Key {
             && self.told.as_ref().is_some_and(|told| {
                 told.status == labels.status
                     && told.port == labels.port
-                    && told.method == labels.method
                     && told.version == labels.version
+                    && *told.method == *labels.method
                     && *told.route == *labels.route
                     && *told.error == *labels.error
                     && *told.address == *labels.address
@@ -282,25 +282,30 @@ impl Key {
             }
         };
         text(key::ERROR_TYPE, &told.error);
-        text(key::HTTP_REQUEST_METHOD, told.method);
-        let is_server = self.kind == SpanKind::Server;
-        if is_server {
-            text(key::HTTP_ROUTE, &told.route);
-        }
         text(key::NETWORK_PROTOCOL_VERSION, told.version);
-        if is_server {
-            text(key::URL_SCHEME, &told.scheme);
-        } else {
-            text(key::SERVER_ADDRESS, &told.address);
-            text(key::URL_TEMPLATE, &told.route);
+        text(key::SERVER_ADDRESS, &told.address);
+        text(key::URL_SCHEME, &told.scheme);
+        match self.kind {
+            CallKind::HttpServer => text(key::HTTP_ROUTE, &told.route),
+            CallKind::HttpClient => text(key::URL_TEMPLATE, &told.route),
+            CallKind::RpcServer | CallKind::RpcClient => text(key::RPC_SYSTEM_NAME, RPC_SYSTEM),
         }
-        let mut number = |key, value: Option<u16>| {
-            if let Some(value) = value {
-                labels.push(label(key, i64::from(value)));
+        match self.kind {
+            CallKind::HttpServer | CallKind::HttpClient => text(key::HTTP_REQUEST_METHOD, &told.method),
+            CallKind::RpcServer | CallKind::RpcClient => text(key::RPC_METHOD, &told.method),
+        }
+        match (self.kind, told.status) {
+            (_, None) => {}
+            (CallKind::HttpServer | CallKind::HttpClient, Some(status)) => {
+                labels.push(label(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status)));
             }
-        };
-        number(key::HTTP_RESPONSE_STATUS_CODE, told.status);
-        number(key::SERVER_PORT, told.port);
+            (CallKind::RpcServer | CallKind::RpcClient, Some(status)) => {
+                labels.push(label(key::RPC_RESPONSE_STATUS_CODE, rpc_status(status).into_owned()));
+            }
+        }
+        if let Some(port) = told.port {
+            labels.push(label(key::SERVER_PORT, i64::from(port)));
+        }
         labels.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Labels::from(labels)
     }
@@ -308,14 +313,28 @@ impl Key {
 
 /// The hash needs no secret seed: the number of series is bounded, so the worst collisions cost a bounded walk.
 pub(super) fn hash(labels: &CallLabels<'_>) -> u64 {
-    let numbers = (labels.kind, labels.status, labels.port, labels.method, labels.version);
-    FixedState::default().hash_one((numbers, labels.route, labels.error, &*labels.address, &*labels.scheme))
+    let numbers = (labels.kind, labels.status, labels.port, labels.version);
+    FixedState::default().hash_one((
+        numbers,
+        labels.method,
+        labels.route,
+        labels.error,
+        &*labels.address,
+        &*labels.scheme,
+    ))
 }
 
 /// The hash of a kept key, as [`hash`] has it.
 pub(super) fn hash_kept(key: &Key) -> u64 {
     key.told.as_ref().map_or(0, |told| {
-        let numbers = (key.kind, told.status, told.port, told.method, told.version);
-        FixedState::default().hash_one((numbers, &*told.route, &*told.error, &*told.address, &*told.scheme))
+        let numbers = (key.kind, told.status, told.port, told.version);
+        FixedState::default().hash_one((
+            numbers,
+            &*told.method,
+            &*told.route,
+            &*told.error,
+            &*told.address,
+            &*told.scheme,
+        ))
     })
 }

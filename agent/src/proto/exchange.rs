@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::conn::{ConnKey, Ends, Nanos, Role, Stamp};
 use crate::proto::HttpCall;
+use crate::proto::otlp::Export;
 
 /// Names an exchange within one run of Sonde. Ids rise in the order in which exchanges began to be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +70,8 @@ pub struct Opening {
     pub trace: Option<Box<TraceHeaders>>,
     /// Its path is one of those that are counted, but not exported.
     pub excluded: bool,
+    /// It exports telemetry, or may do so.
+    pub export: Option<Export>,
 }
 
 /// A request and its response, or what there is of them.

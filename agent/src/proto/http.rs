@@ -30,6 +30,8 @@ pub struct HttpCall {
     pub status: Option<u16>,
     /// Headers that were asked for, in their order, the request's first.
     pub headers: Vec<CapturedHeader>,
+    /// `Content-Type` of the request is one that exports of telemetry have.
+    pub otlp_content: bool,
     /// The connection was handed on: 101, or a 2xx answer to CONNECT.
     pub upgraded: Option<Upgrade>,
     /// This is no call, but the session that followed one on its connection.

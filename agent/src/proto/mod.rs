@@ -9,6 +9,7 @@ pub mod grpc;
 mod http;
 pub mod http1;
 pub mod http2;
+pub mod otlp;
 mod parser;
 pub mod propagation;
 pub mod websocket;

@@ -6,7 +6,7 @@ use crate::conn::{Begins, Direction, Identity, Nanos, Role, Segment, Stamp};
 use crate::proto::http1::Http1;
 use crate::proto::http2::Http2;
 use crate::proto::websocket::WebSocket;
-use crate::proto::{Capture, Event, ExchangeId, Opening, TraceHeaders};
+use crate::proto::{Capture, Event, ExchangeId, HttpCall, Opening, TraceHeaders, otlp};
 use crate::telemetry::{Counters, Lost};
 
 /// Reads both directions of one connection.
@@ -41,12 +41,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Says that an exchange begins with a request for `target` in a direction, whose first byte moved at a time and stands at a
-    /// position. Returns what the exchange keeps of that.
+    /// Says that an exchange begins with a request in a direction, whose first byte moved at a time and stands at a position.
+    /// Returns what the exchange keeps of that.
     pub(super) fn begin(
         &mut self,
         direction: Direction,
-        target: &[u8],
+        call: &HttpCall,
         (first, position): (Stamp, u64),
         trace: Option<Box<TraceHeaders>>,
     ) -> Opening {
@@ -61,7 +61,8 @@ impl Context<'_> {
             position,
             connect: self.identity.connect.take(),
             trace,
-            excluded: self.capture.excluded.match_target(target),
+            excluded: self.capture.excluded.match_target(call.target.as_bytes()),
+            export: otlp::export(call),
         };
         let kept = Opening { trace: None, ends: Arc::clone(&opening.ends), ..opening };
         self.events.push(Event::Begin(opening));

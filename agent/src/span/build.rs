@@ -7,6 +7,7 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use super::correlate::Finished;
 use super::http::{rpc, websocket};
+use super::sample::SAMPLED;
 use super::{
     Attribute, AttributeValue, Attributes, Clock, ProcessId, Route, Routes, Span, SpanKind, SpanName,
     SpanStatus, Value, Wording, http,
@@ -35,7 +36,11 @@ pub fn build(
     route: Option<Arc<str>>,
     wording: &Arc<Wording>,
 ) -> Span {
-    let Finished { exchange, context, parent, confidence, start, end, tgid: _ } = finished;
+    let Finished { exchange, mut context, parent, confidence, start, end, tgid: _, left_out, measured } =
+        finished;
+    if left_out {
+        context.flags &= !SAMPLED;
+    }
     let kind = kind(&exchange);
     let Call::Http(call) = &exchange.call;
     let method = || if call.session.is_some() { websocket::NAME } else { http::name(call) };
@@ -72,7 +77,7 @@ pub fn build(
     add(CONFIDENCE, confidence.map(Cow::Borrowed));
     attributes.exchange = Some(exchange);
     let (start, end) = (clock.unix(start), clock.unix(end));
-    Span { context, parent, kind, name, start, end, attributes, status, process }
+    Span { context, parent, kind, name, start, end, attributes, status, process, measured }
 }
 
 /// The route of a request, learned from it too, or the template of a call.

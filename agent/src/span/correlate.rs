@@ -12,7 +12,8 @@
 //!   decided with what is known, and counted as [`Lost::WaitingFull`]; so are open exchanges given up past
 //!   [`CorrelatorConfig::max_held`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -22,10 +23,11 @@ use self::losses::Losses;
 use super::contexts::Contexts;
 use super::ids::Ids;
 use super::join::Joins;
-use super::node::{Candidate, Link, Node, Nodes, Trace};
+use super::node::{Above, Candidate, Link, Node, Nodes, Trace};
 use super::process::Process;
+use super::sdk::Shown;
 use super::thread::{Mark, Reading};
-use super::{ParentContext, Sampler, Scheduling, SpanContext, parent};
+use super::{Notice, OnSdk, ParentContext, Sampler, Scheduling, SpanContext, parent};
 use crate::conn::{Nanos, Role, Stamp};
 use crate::proto::{Event, Exchange, ExchangeId, Milestone};
 use crate::telemetry::{Counters, Lost};
@@ -39,11 +41,14 @@ mod losses;
 mod sampled;
 #[cfg(test)]
 mod scene;
+mod sdk;
 #[cfg(test)]
 mod sim;
 mod sizes;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traced;
 
 /// Processes with state at most; at the limit idle ones are forgotten, those whose scheduling was told last.
 const PROCESSES: usize = 16_384;
@@ -76,6 +81,11 @@ pub struct CorrelatorConfig {
     /// Exchanges tell which process has them, so that what else it does and on which thread is evidence. Else only what they
     /// carry counts.
     pub processes: bool,
+    /// What becomes of the spans and metrics of processes that make their own. Where exchanges do not tell whose they are, no
+    /// process is known for one.
+    pub on_sdk: OnSdk,
+    /// Requests that export telemetry are spans of those that serve them; of those that make them they never are.
+    pub exports_served: bool,
     /// Exchanges held at most, those that have not ended among them; past it the oldest of these are given up.
     pub max_held: usize,
 }
@@ -93,6 +103,8 @@ impl Default for CorrelatorConfig {
             max_waiting_bytes: 32 << 20,
             max_held: 131_072,
             processes: true,
+            on_sdk: OnSdk::default(),
+            exports_served: false,
         }
     }
 }
@@ -114,6 +126,10 @@ pub struct Finished {
     pub end: Nanos,
     /// The process whose span it is.
     pub tgid: u32,
+    /// It is not exported as a span, whatever is sampled.
+    pub left_out: bool,
+    /// It counts in metrics.
+    pub measured: bool,
 }
 
 /// Turns events into finished exchanges. Functional: its clock is the largest stamp it has seen or was told.
@@ -144,6 +160,11 @@ pub struct Correlator {
     waiting_bytes: usize,
     sessions: Sessions,
     losses: Losses,
+    notices: Vec<Notice>,
+    /// Where exports go, as far as that was seen.
+    receivers: HashSet<SocketAddr, FixedState>,
+    /// A process has shown something of its own tracing, or an export was seen: not everything is exported.
+    leaves_out: bool,
     /// Decisions that the next tick may still speak against.
     tick_queue: Vec<ExchangeId>,
 }
@@ -172,6 +193,9 @@ impl Correlator {
             waiting_bytes: 0,
             sessions: Sessions::default(),
             losses: Losses::default(),
+            notices: Vec::new(),
+            receivers: HashSet::default(),
+            leaves_out: false,
             tick_queue: Vec::new(),
         }
     }
@@ -215,6 +239,7 @@ impl Correlator {
     pub fn process_ended(&mut self, tgid: u32) {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         process.gone = true;
+        process.shown = Shown::default();
         if process.is_idle() {
             self.processes.remove(&tgid);
         }
@@ -282,8 +307,9 @@ impl Correlator {
 
     fn process(&mut self, tgid: u32) -> &mut Process {
         if self.processes.len() >= PROCESSES && !self.processes.contains_key(&tgid) {
-            self.processes
-                .retain(|_, process| !process.is_idle() || process.scheduling != Scheduling::Unknown);
+            self.processes.retain(|_, process| {
+                !process.is_idle() || process.scheduling != Scheduling::Unknown || !process.shown.is_nothing()
+            });
             if self.processes.len() >= PROCESSES {
                 self.processes.retain(|_, process| !process.is_idle());
             }

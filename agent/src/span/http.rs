@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::build::Shown;
-use super::labels::CallLabels;
+use super::labels::{CallKind, CallLabels};
 use super::redact::write_path;
 use super::{HttpNames, SpanKind, Wording};
 use crate::conn::{Address, Ends};
@@ -119,18 +119,18 @@ fn captured(captured: &[CapturedHeader], names: [&str; 2], wording: &Wording, sh
 /// What the metrics of a call are told apart by, but for what the span alone knows.
 pub(super) fn labels<'a>(call: &'a HttpCall, exchange: &'a Exchange, kind: SpanKind) -> CallLabels<'a> {
     let addressed = Addressed::parse(call, kind);
+    let response_size = exchange.response.and_then(|response| response.body_size);
     let mut labels = CallLabels {
-        kind,
+        kind: CallKind::of_http(kind),
         method: known(call).unwrap_or("_OTHER"),
         scheme: Cow::Borrowed(""),
         address: Cow::Borrowed(""),
         port: None,
-        status: call.status,
+        status: call.status.map(u32::from),
         version: version(call),
         route: "",
         error: "",
-        request_size: exchange.request.body_size,
-        response_size: exchange.response.and_then(|response| response.body_size),
+        sizes: [exchange.request.body_size, response_size],
     };
     match kind {
         SpanKind::Server => labels.scheme = addressed.scheme,

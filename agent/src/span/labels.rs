@@ -1,5 +1,5 @@
-//! What the metrics of a call are told apart by: semantic conventions, HTTP metrics. Read out of the span without taking
-//! memory for it: this is done for every exchange.
+//! What the metrics of a call are told apart by: semantic conventions, HTTP metrics and RPC metrics. Read out of the span
+//! without taking memory for it: this is done for every exchange.
 
 use std::borrow::Cow;
 
@@ -8,31 +8,65 @@ use opentelemetry_semantic_conventions::attribute as key;
 use super::{Attribute, AttributeValue, Attributes, SpanKind, build, http};
 use crate::proto::{Call, Exchange};
 
-/// The attributes that the conventions require or recommend for the metrics of an HTTP call, and its sizes.
+/// What is called how, and which end: a call of each has metrics of its own, and is in no other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallKind {
+    /// The end of HTTP that answers.
+    HttpServer,
+    /// The end of HTTP that asks.
+    HttpClient,
+    /// The end of a remote procedure call that answers.
+    RpcServer,
+    /// The end of a remote procedure call that asks.
+    RpcClient,
+}
+
+impl CallKind {
+    /// All of them, in the order in which their metrics are told.
+    pub const ALL: [Self; 4] = [Self::HttpServer, Self::HttpClient, Self::RpcServer, Self::RpcClient];
+
+    /// That of HTTP.
+    #[must_use]
+    pub const fn of_http(kind: SpanKind) -> Self {
+        match kind {
+            SpanKind::Server => Self::HttpServer,
+            SpanKind::Client | SpanKind::Internal => Self::HttpClient,
+        }
+    }
+
+    /// That of remote procedure calls.
+    #[must_use]
+    pub const fn of_rpc(kind: SpanKind) -> Self {
+        match kind {
+            SpanKind::Server => Self::RpcServer,
+            SpanKind::Client | SpanKind::Internal => Self::RpcClient,
+        }
+    }
+}
+
+/// The attributes that the conventions require or recommend for the metrics of a call, and its sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallLabels<'a> {
-    /// Which end.
-    pub kind: SpanKind,
-    /// `http.request.method`.
-    pub method: &'static str,
-    /// `url.scheme`, of servers only.
+    /// Which of them.
+    pub kind: CallKind,
+    /// `http.request.method`, `rpc.method`; empty where it is not known.
+    pub method: &'a str,
+    /// `url.scheme`, of HTTP servers only.
     pub scheme: Cow<'a, str>,
     /// `server.address`, of clients only; empty where it is not known.
     pub address: Cow<'a, str>,
     /// `server.port`, of clients only.
     pub port: Option<u16>,
-    /// `http.response.status_code`.
-    pub status: Option<u16>,
-    /// `network.protocol.version`.
+    /// `http.response.status_code`, the number of `rpc.response.status_code`.
+    pub status: Option<u32>,
+    /// `network.protocol.version`, of HTTP only.
     pub version: &'static str,
-    /// `http.route` of servers, `url.template` of clients; empty where there is none.
+    /// `http.route` of HTTP servers, `url.template` of their clients; empty where there is none.
     pub route: &'a str,
     /// `error.type`; empty where there is none.
     pub error: &'a str,
-    /// Bytes of the request's body.
-    pub request_size: Option<u64>,
-    /// Bytes of the response's body.
-    pub response_size: Option<u64>,
+    /// Bytes of the request's and of the response's body; messages that this end of a remote procedure call sent and received.
+    pub sizes: [Option<u64>; 2],
 }
 
 impl Attributes {
@@ -41,11 +75,14 @@ impl Attributes {
     pub fn call_labels(&self) -> Option<CallLabels<'_>> {
         let exchange: &Exchange = self.exchange.as_ref()?;
         let Call::Http(call) = &exchange.call;
-        if call.rpc.is_some() || call.session.is_some() {
+        if call.session.is_some() {
             return None;
         }
         let kind = build::kind(exchange);
-        let mut labels = http::labels(call, exchange, kind);
+        let mut labels = match &call.rpc {
+            Some(rpc) => http::rpc::labels(call, rpc, exchange, kind),
+            None => http::labels(call, exchange, kind),
+        };
         labels.route = self.route.as_deref().unwrap_or_default();
         for Attribute { key, value } in &self.more {
             if let (key::ERROR_TYPE, AttributeValue::Str(value)) = (&**key, value) {
@@ -63,6 +100,7 @@ mod tests {
     use super::*;
     use crate::conn::{Address, ConnKey, Ends, Role, Stamp};
     use crate::proto::HttpCall;
+    use crate::proto::grpc::{Messages, RpcCall, UNIMPLEMENTED};
     use crate::proto::{ExchangeId, Message, Opening};
 
     fn attributes(role: Role, call: HttpCall, more: Vec<Attribute>) -> Attributes {
@@ -84,6 +122,7 @@ mod tests {
                 connect: None,
                 trace: None,
                 excluded: false,
+                export: None,
             },
             request: message(Some(0)),
             response: Some(message(None)),
@@ -118,7 +157,7 @@ mod tests {
         let mut made = attributes(Role::Server, call("GET", "/cart/7?x=1", Some("evil.example")), more);
         made.route = Some("/cart/{id}".into());
         let expected = CallLabels {
-            kind: SpanKind::Server,
+            kind: CallKind::HttpServer,
             method: "GET",
             scheme: "http".into(),
             address: "".into(),
@@ -127,8 +166,7 @@ mod tests {
             version: "1.1",
             route: "/cart/{id}",
             error: "503",
-            request_size: Some(0),
-            response_size: None,
+            sizes: [Some(0), None],
         };
         assert_eq!(made.call_labels(), Some(expected));
         let mut forwarded = call("BREW", "/", None);
@@ -151,6 +189,39 @@ mod tests {
         assert_eq!(told("GET", "/", None), of("10.0.0.2", Some(8080)));
         assert_eq!(told("GET", "HTTPS://a.example/x", Some("proxy")), of("a.example", Some(443)));
         assert_eq!(told("CONNECT", "[::1]:443", None), of("::1", Some(443)));
+    }
+
+    #[test]
+    fn a_remote_procedure_call_is_told_by_its_method_and_not_as_http() {
+        let messages = |count| Some(Messages { count, ..Messages::default() });
+        let rpc = |status, request, response| RpcCall { status, request, response, ..RpcCall::default() };
+        let of = |role, target, rpc| {
+            let call =
+                HttpCall { version: 2, rpc: Some(Box::new(rpc)), ..call("POST", target, Some("cart:81")) };
+            attributes(role, call, vec![more(key::ERROR_TYPE, "INTERNAL")])
+        };
+        let made = of(Role::Client, "/shop.Cart/Add", rpc(Some(13), messages(3), messages(1)));
+        let expected = CallLabels {
+            kind: CallKind::RpcClient,
+            method: "shop.Cart/Add",
+            scheme: "".into(),
+            address: "cart".into(),
+            port: Some(81),
+            status: Some(13),
+            version: "",
+            route: "",
+            error: "INTERNAL",
+            sizes: [Some(3), Some(1)],
+        };
+        assert_eq!(made.call_labels(), Some(expected));
+        let made = of(Role::Server, "/shop.Cart/Add", rpc(None, messages(3), None));
+        let labels = made.call_labels().unwrap();
+        assert_eq!((labels.kind, &*labels.address, labels.port), (CallKind::RpcServer, "", None));
+        assert_eq!((labels.status, labels.sizes), (None, [None, Some(3)]));
+        let made = of(Role::Server, "/any/thing", rpc(Some(UNIMPLEMENTED), None, None));
+        assert_eq!(made.call_labels().unwrap().method, "_OTHER");
+        let made = of(Role::Server, "", rpc(Some(0), None, None));
+        assert_eq!(made.call_labels().unwrap().method, "");
     }
 
     #[test]

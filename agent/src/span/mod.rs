@@ -17,13 +17,15 @@ mod redact;
 pub mod route;
 pub mod sample;
 mod scheduling;
+mod sdk;
 mod thread;
 mod wording;
 
 pub use build::{build, route};
 pub use clock::Clock;
 pub use correlate::{Correlator, CorrelatorConfig, Finished};
-pub use labels::CallLabels;
+pub(crate) use http::rpc::{SYSTEM as RPC_SYSTEM, status_text as rpc_status};
+pub use labels::{CallKind, CallLabels};
 pub use model::{
     Attribute, AttributeValue, Attributes, ParentContext, ProcessId, Span, SpanContext, SpanId, SpanKind,
     SpanName, SpanStatus, TraceId, Value,
@@ -32,4 +34,5 @@ pub use redact::{QueryRules, QueryValues};
 pub use route::{Route, RoutePattern, RouteRules, Routes};
 pub use sample::Sampler;
 pub use scheduling::Scheduling;
+pub use sdk::{Notice, OnSdk};
 pub use wording::{HttpNames, SpanLimits, Wording};

@@ -302,4 +302,6 @@ pub struct Span {
     pub status: SpanStatus,
     /// Whose span it is; its resource is found by it.
     pub process: ProcessId,
+    /// Metrics are made of it; else its process has metrics of its own.
+    pub measured: bool,
 }

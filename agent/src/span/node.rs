@@ -7,8 +7,9 @@ use foldhash::fast::FixedState;
 use super::context::TraceContext;
 use super::join::Keys;
 use super::parent::Served;
-use super::{SpanId, TraceId};
+use super::{ParentContext, SpanId, TraceId};
 use crate::conn::{Nanos, Role, Stamp};
+use crate::proto::otlp::Export;
 use crate::proto::{Exchange, ExchangeId};
 
 /// What a thread does at once, it does within this time, by stamps that may be late.
@@ -25,6 +26,13 @@ pub(super) enum Link {
     Remote,
     /// The span of another exchange, by its id; `same_process` for a call below the request it was made for.
     Under { node: ExchangeId, span: SpanId, same_process: bool },
+}
+
+/// The nearest span above that is exported, and whether a guess lies between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Above {
+    pub(super) parent: Option<ParentContext>,
+    pub(super) guessed: bool,
 }
 
 /// What the spans of one trace share.
@@ -75,6 +83,8 @@ pub(super) struct Node {
     pub(super) span: SpanId,
     /// Is counted, but not exported, and neither is what hangs below it.
     pub(super) excluded: bool,
+    /// It exports telemetry.
+    pub(super) export: Option<Export>,
     /// The context in its request.
     pub(super) carried: Option<Box<TraceContext>>,
     /// `span` is the one that `carried` names (calls).
@@ -98,6 +108,8 @@ pub(super) struct Node {
     pub(super) trace: Option<Trace>,
     /// The trace has been taken from the link, or compared with it.
     pub(super) linked: bool,
+    /// The span above that is exported, as it was known then.
+    pub(super) above: Above,
     pub(super) thread: Option<Candidate>,
     pub(super) single: Option<ExchangeId>,
     /// Nothing is awaited any more that could speak against the process's threads.

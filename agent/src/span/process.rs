@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::FixedState;
 
+use super::sdk::Shown;
 use super::thread::{Mark, Thread};
 use super::{Scheduling, SpanId, TraceId};
 use crate::conn::{Nanos, Stamp};
@@ -69,6 +70,8 @@ pub(super) struct Process {
     pub(super) gone: bool,
     /// When one of its requests met its other end last.
     pub(super) met: Option<Nanos>,
+    /// What it was seen to do of tracing itself.
+    pub(super) shown: Shown,
 }
 
 impl Default for Process {
@@ -84,6 +87,7 @@ impl Default for Process {
             undecided: 0,
             gone: false,
             met: None,
+            shown: Shown::default(),
         }
     }
 }
@@ -153,6 +157,11 @@ impl Process {
     /// Whether a server exchange besides `but` that was open at `time` is open still.
     pub(super) fn others_open(&self, time: Nanos, but: ExchangeId) -> bool {
         self.open.iter().any(|open| open.first <= time && open.id != but)
+    }
+
+    /// Whether an open exchange came with another span of this trace. With this very one comes what a process calls itself.
+    pub(super) fn serves_above(&self, (trace, span): (TraceId, SpanId)) -> bool {
+        self.open.iter().any(|open| open.context.is_some_and(|(id, parent)| id == trace && parent != span))
     }
 
     /// The open exchange that came with this trace id; of several the one whose own context is passed on.

@@ -173,6 +173,60 @@ impl Delivery {
     }
 }
 
+/// What shows that a process makes telemetry of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Evidence {
+    /// It exports spans.
+    Traces,
+    /// It exports metrics.
+    Metrics,
+    /// It exports logs.
+    Logs,
+    /// The contexts that it writes name spans which Sonde has not made.
+    Context,
+}
+
+impl Evidence {
+    /// All of it, in order.
+    pub const ALL: [Self; 4] = [Self::Traces, Self::Metrics, Self::Logs, Self::Context];
+
+    /// The `evidence` attribute of the metric `sonde.sdk.processes`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+            Self::Context => "context",
+        }
+    }
+}
+
+/// Why an exchange is no span, though nothing was lost of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LeftOut {
+    /// Its process has spans of its own.
+    Sdk,
+    /// It is an export of telemetry.
+    Export,
+}
+
+impl LeftOut {
+    /// All reasons, in order.
+    pub const ALL: [Self; 2] = [Self::Sdk, Self::Export];
+
+    /// The `reason` attribute of the metric `sonde.spans.left_out`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Sdk => "sdk",
+            Self::Export => "otlp_export",
+        }
+    }
+}
+
 /// A program of the kernel side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramState {
@@ -206,6 +260,8 @@ pub struct Counters {
     programs: Mutex<Vec<ProgramState>>,
     lost: [AtomicU64; Lost::ALL.len()],
     deliveries: [[AtomicU64; Delivery::ALL.len()]; Signal::ALL.len()],
+    noticed: [AtomicU64; Evidence::ALL.len()],
+    left_out: [AtomicU64; LeftOut::ALL.len()],
 }
 
 impl Counters {
@@ -244,6 +300,32 @@ impl Counters {
 
     fn delivery(&self, signal: Signal, outcome: Delivery) -> Option<&AtomicU64> {
         self.deliveries.get(signal as usize)?.get(outcome as usize)
+    }
+
+    /// Counts a process that has shown this.
+    pub fn notice(&self, evidence: Evidence) {
+        if let Some(counter) = self.noticed.get(evidence as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Processes so far that have shown this.
+    #[must_use]
+    pub fn noticed(&self, evidence: Evidence) -> u64 {
+        self.noticed.get(evidence as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts an exchange that is no span.
+    pub fn leave_out(&self, why: LeftOut) {
+        if let Some(counter) = self.left_out.get(why as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Exchanges so far that are no spans for this reason.
+    #[must_use]
+    pub fn left_out(&self, why: LeftOut) -> u64 {
+        self.left_out.get(why as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     /// Sets what is known of the kernel programs.

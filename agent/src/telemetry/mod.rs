@@ -5,7 +5,7 @@ mod own;
 mod seldom;
 mod summary;
 
-pub use counters::{Counters, Delivery, Lost, ProgramState, Signal};
+pub use counters::{Counters, Delivery, Evidence, LeftOut, Lost, ProgramState, Signal};
 pub use own::Own;
 pub use seldom::Seldom;
 pub use summary::Summary;

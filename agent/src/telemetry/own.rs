@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use opentelemetry_semantic_conventions::{attribute as key, metric};
 use procfs::process::Process;
 
-use super::{Counters, Delivery, Lost, Signal};
+use super::{Counters, Delivery, Evidence, LeftOut, Lost, Signal};
 use crate::enrich::{Described, Host, Resource};
 use crate::metrics::{Instrument, Labels, Metric, MetricData, Number, NumberPoint, Temporality, label};
 use crate::span::ProcessId;
@@ -21,6 +21,13 @@ const CHUNKS: Instrument = instrument("sonde.chunks", "{chunk}", "Records taken 
 const EXCHANGES: Instrument = instrument("sonde.exchanges", "{exchange}", "Exchanges seen to their end.");
 const SPANS: Instrument = instrument("sonde.spans", "{span}", "Spans made.");
 const LOST: Instrument = instrument("sonde.lost", "{item}", "What was lost, by reason.");
+const LEFT_OUT: Instrument = instrument(
+    "sonde.spans.left_out",
+    "{span}",
+    "Exchanges that are no spans, since their processes have their own or they export telemetry.",
+);
+const SDK_PROCESSES: Instrument =
+    instrument("sonde.sdk.processes", "{process}", "Processes noticed to make telemetry of their own.");
 const CONNECTIONS: Instrument = instrument("sonde.connections", "{connection}", "Connections known now.");
 const PROBES: Instrument = instrument("sonde.probes", "{probe}", "Kernel programs, by state.");
 const RUN: Instrument = instrument(
@@ -116,6 +123,10 @@ impl Own {
         let one = |key, value: &'static str| Labels::from(vec![label(key, value)]);
         let of_reason =
             Lost::ALL.into_iter().map(|why| (one("reason", why.reason()), self.counters.lost(why).into()));
+        let left_out =
+            LeftOut::ALL.map(|why| (one("reason", why.reason()), self.counters.left_out(why).into()));
+        let noticed =
+            Evidence::ALL.map(|shown| (one("evidence", shown.name()), self.counters.noticed(shown).into()));
         let deliveries =
             Signal::ALL.into_iter().flat_map(|signal| Delivery::ALL.map(|outcome| (signal, outcome)));
         let deliveries = deliveries.map(|(signal, outcome)| {
@@ -132,6 +143,8 @@ impl Own {
             (CHUNKS, vec![(none(), read(records))]),
             (EXCHANGES, vec![(none(), read(exchanges))]),
             (SPANS, vec![(none(), read(spans))]),
+            (LEFT_OUT, left_out.to_vec()),
+            (SDK_PROCESSES, noticed.to_vec()),
             (LOST, of_reason.collect()),
             (EXPORT, deliveries.collect()),
             (RUN, runs.collect::<Vec<_>>()),
@@ -248,6 +261,8 @@ mod tests {
         Counters::add(&counters.records, 12);
         counters.lose(Lost::RingFull, 3);
         counters.deliver(Signal::Metrics, Delivery::Refused, 4);
+        counters.notice(Evidence::Context);
+        counters.leave_out(LeftOut::Sdk);
         let programs = ["sock_send_length", "sys_exit"].map(|name| ProgramState {
             name: name.to_owned(),
             attached: name == "sys_exit",
@@ -261,6 +276,8 @@ mod tests {
         assert_eq!(value(&all, "sonde.chunks", &[]), Some((5, Number::Int(12))));
         assert_eq!(value(&all, "sonde.lost", &[("reason", "ring_full")]), Some((5, Number::Int(3))));
         assert_eq!(value(&all, "sonde.lost", &[("reason", "queue_full")]), Some((5, Number::Int(0))));
+        assert_eq!(value(&all, "sonde.spans.left_out", &[("reason", "sdk")]), Some((5, Number::Int(1))));
+        assert_eq!(value(&all, "sonde.sdk.processes", &[("evidence", "context")]), Some((5, Number::Int(1))));
         let refused = [("signal", "metrics"), ("outcome", "refused")];
         assert_eq!(value(&all, "sonde.export", &refused), Some((5, Number::Int(4))));
         for (signal, size, limit) in [("traces", 7, 100), ("metrics", 2, 8)] {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Counters, Delivery, Lost, Signal};
+use super::{Counters, Delivery, LeftOut, Lost, Signal};
 
 /// Shows the counters as a few lines: one for what went through, one for each kind of loss.
 #[derive(Debug)]
@@ -20,6 +20,14 @@ impl fmt::Display for Summary<'_> {
         }
         if read(under_way) > 0 {
             write!(f, ", {} more under way", read(under_way))?;
+        }
+        for (why, words) in [
+            (LeftOut::Sdk, "left to their processes' own tracing"),
+            (LeftOut::Export, "exports of telemetry"),
+        ] {
+            if self.0.left_out(why) > 0 {
+                write!(f, ", {} {words}", self.0.left_out(why))?;
+            }
         }
         for (signal, unit) in [(Signal::Traces, ""), (Signal::Metrics, " data points")] {
             let accepted = self.0.delivered(signal, Delivery::Accepted);
@@ -97,11 +105,13 @@ mod tests {
         counters.deliver(Signal::Traces, Delivery::Accepted, 7);
         counters.deliver(Signal::Metrics, Delivery::Accepted, 9);
         counters.deliver(Signal::Metrics, Delivery::Refused, 4);
+        (0..3).for_each(|_| counters.leave_out(LeftOut::Sdk));
+        counters.leave_out(LeftOut::Export);
         counters.lose(Lost::QueueFull, 5);
         counters.set_lost(Lost::RingFull, 2);
         assert_eq!(
             Summary(&counters).to_string(),
-            "0 records, 0 exchanges, 0 spans, 7 exported, 9 data points exported\n  \
+            "0 records, 0 exchanges, 0 spans, 3 left to their processes' own tracing, 1 exports of telemetry, 7 exported, 9 data points exported\n  \
              lost: 2 records: the ring from the kernel was full (ring_full)\n  \
              lost: 5 spans: an output did not keep up and its queue was full (queue_full)\n  \
              lost: 4 data points of metrics (refused)"

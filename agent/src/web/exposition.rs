@@ -307,6 +307,8 @@ mod tests {
         for (given, of, expected) in [
             ("http.server.request.duration", "s", "http_server_request_duration_seconds"),
             ("http.server.request.body.size", "By", "http_server_request_body_size_bytes"),
+            ("rpc.client.call.duration", "s", "rpc_client_call_duration_seconds"),
+            ("sonde.rpc.client.sent.messages", "{message}", "sonde_rpc_client_sent_messages"),
             ("sonde.lost", "{item}", "sonde_lost"),
             (
                 "traces_service_graph_request_server_seconds",

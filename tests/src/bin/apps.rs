@@ -3,11 +3,14 @@
 use sonde_tests::apps;
 
 fn main() {
-    let builds: [(&str, fn()); 4] = [
+    let builds: [(&str, fn()); 7] = [
         ("python", || drop(apps::python())),
         ("node", || drop(apps::node())),
         ("java", || drop(apps::java())),
         ("go", || drop(apps::go())),
+        ("python sdk", || drop(apps::python_sdk())),
+        ("node sdk", || drop(apps::node_sdk())),
+        ("go sdk", || drop(apps::go_sdk())),
     ];
     // Each waits mostly for its registry or its compiler: all at once.
     let threads = builds.map(|(name, build)| (name, std::thread::spawn(build)));

@@ -8,6 +8,7 @@ use crate::proto::HttpCall;
 use crate::proto::TraceHeaders;
 use crate::proto::capture::{self, Capture, CapturedHeader, HeaderNames};
 use crate::proto::grpc::{self, web};
+use crate::proto::otlp;
 
 /// How long a body is, as its head says it. RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +98,11 @@ impl Meaning {
             10 if is("user-agent") => keep_first(&mut call.user_agent, &mut repeated.user_agent, field),
             10 if is("tracestate") => trace.get_or_insert_default().tracestate.push(owned(field)),
             11 if is("traceparent") => trace.get_or_insert_default().traceparent.push(owned(field)),
-            12 if is("content-type") && grpc::is_grpc(field.value) == Some(true) => {
-                call.rpc.get_or_insert_default().web = true;
+            12 if is("content-type") => {
+                call.otlp_content = otlp::is_content(field.value);
+                if grpc::is_grpc(field.value) == Some(true) {
+                    call.rpc.get_or_insert_default().web = true;
+                }
             }
             15 if is("x-forwarded-for") && call.forwarded_for.is_none() => {
                 call.forwarded_for = first_element(field).and_then(node);

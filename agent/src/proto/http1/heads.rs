@@ -232,7 +232,7 @@ impl Http1 {
         let half = self.half(direction);
         let (first, last, position) = (half.first, half.last, half.start);
         let exchange = self.outstanding.has_room(context).then(|| {
-            let opening = context.begin(direction, line.target, (first, position), trace);
+            let opening = context.begin(direction, &call, (first, position), trace);
             let id = opening.id;
             let request = Message { first, last, body_size: None };
             let call = Call::Http(call);

@@ -247,7 +247,7 @@ impl Streams {
             call.rpc = Some(Box::new(RpcCall { timeout, ..RpcCall::default() }));
         }
         let begin = (opened.first, opened.position);
-        let opening = context.begin(direction, call.target.as_bytes(), begin, trace);
+        let opening = context.begin(direction, &call, begin, trace);
         let stream = self.open.entry(id).or_default();
         stream.exchange = Some(Box::new(Exchange {
             opening,

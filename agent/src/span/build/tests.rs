@@ -43,6 +43,7 @@ fn exchange(role: Role, call: HttpCall) -> Exchange {
             connect: None,
             trace: None,
             excluded: false,
+            export: None,
         },
         request: Message { first: stamp, last: stamp, body_size: Some(0) },
         response: Some(Message { first: stamp, last: stamp, body_size: Some(12) }),
@@ -67,6 +68,8 @@ fn text(exchange: Exchange, confidence: Option<&'static str>) -> String {
         start: 1_000,
         end: 5_000,
         tgid: 9,
+        left_out: false,
+        measured: true,
     };
     let process = ProcessId { tgid: 9, started: 4 };
     let span = build(finished, Clock::with_offset(1_700_000_000_000_000_000), process, None, &Arc::default());

@@ -5,7 +5,7 @@ use super::Finished;
 use crate::conn::{Role, Stamp};
 use crate::proto::{ExchangeId, Opening};
 use crate::span::join::{self, Keys};
-use crate::span::node::{Candidate, Link, Node};
+use crate::span::node::{Above, Candidate, Link, Node};
 use crate::span::process::{Open, Opened, Process};
 use crate::span::thread::{Mark, Reading};
 use crate::span::{Scheduling, SpanId, TraceId, context, parent};
@@ -28,6 +28,8 @@ impl Correlator {
             self.join_queue.push_back((self.now.saturating_add(self.config.join_wait), id));
         }
         let shared = self.serve(opening, context);
+        self.learn_receiver(opening);
+        self.watch_request(&node);
         self.nodes.insert(id, node);
         for other in shared {
             if let Some(other) = self.nodes.find_mut(other) {
@@ -64,6 +66,8 @@ impl Correlator {
             }
             node.trace = Some(self.carried_trace(carried, node.excluded));
         }
+        self.learn_receiver(opening);
+        self.watch_call(&node);
         let partner = keys.and_then(|keys| self.joins.meet(id, Role::Client, first.time, &keys));
         node.filed = keys.is_some() && partner.is_none();
         self.nodes.insert(id, node);
@@ -92,6 +96,7 @@ impl Correlator {
             failed: false,
             span: self.ids.span(id),
             excluded: opening.excluded,
+            export: self.export(opening),
             carried: opening.trace.as_deref().and_then(context::parse).map(Box::new),
             taken: false,
             keys: Keys::of(opening),
@@ -106,6 +111,7 @@ impl Correlator {
             guessed: false,
             trace: None,
             linked: false,
+            above: Above::default(),
             thread: None,
             single: None,
             settled: false,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::doubt::PutOff;
-use super::{Candidate, Correlator, Finished, LINGERING, Link, MET, Node, Trace, parent, sizes};
+use super::{Above, Candidate, Correlator, Finished, LINGERING, Link, MET, Node, Trace, parent, sizes};
 use crate::conn::{Nanos, Role};
 use crate::proto::{ExchangeId, Quality};
 use crate::span::context::TraceContext;
@@ -11,7 +11,7 @@ use crate::span::join::TOLERANCE;
 use crate::span::parent::{Evidence, LOSS_SHADOW, Served, Verdict};
 use crate::span::process::Process;
 use crate::span::sample::SAMPLED;
-use crate::span::{ParentContext, Scheduling, SpanContext};
+use crate::span::{Scheduling, SpanContext};
 use crate::telemetry::Lost;
 
 /// Flags of traces that begin here: sampled, and the id is random (W3C Trace Context level 2, section 3.2.2.5.2).
@@ -205,6 +205,8 @@ impl Correlator {
     pub(super) fn link(&mut self, id: ExchangeId, link: Link, guessed: bool) {
         let link = if self.leads_back(id, link) { Link::Root } else { link };
         let Some(node) = self.nodes.find_mut(id) else { return };
+        // Nobody's request is what telemetry is exported for.
+        let link = if guessed && node.export.is_some() { Link::Root } else { link };
         node.link = link;
         node.guessed = guessed && link != Link::Root;
         if let Link::Under { node: above, .. } = link
@@ -376,6 +378,11 @@ impl Correlator {
         if let Some(node) = self.nodes.find_mut(id) {
             (node.trace, node.link, node.linked) = (Some(trace), link, true);
         }
+        if let Some(above) = self.above(id)
+            && let Some(node) = self.nodes.find_mut(id)
+        {
+            node.above = above;
+        }
     }
 
     /// The trace of a request that names it, as it is sampled here.
@@ -390,26 +397,21 @@ impl Correlator {
     }
 
     fn emit(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
+        // What was learned of the process above since, where that is still known.
+        let above = self.above(id);
+        let left_out = self.nodes.find(id).and_then(|node| self.left_out(node));
+        let measured = self.nodes.find(id).is_some_and(|node| self.is_measured(node.tgid));
         let Some(node) = self.nodes.find_mut(id) else { return };
         let (Some(mut exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
         sizes::fill(&mut exchange, node.sizes());
         node.emitted = true;
         self.waiting = self.waiting.saturating_sub(1);
         self.waiting_bytes = self.waiting_bytes.saturating_sub(node.weight);
-        let parent = match node.link {
-            Link::Under { span, same_process, .. } => {
-                Some(ParentContext { span_id: span, is_remote: !same_process })
-            }
-            Link::Remote => node
-                .carried
-                .as_ref()
-                .map(|carried| ParentContext { span_id: carried.parent_id, is_remote: true }),
-            Link::Root | Link::Open => None,
-        };
+        let Above { parent, guessed } = above.unwrap_or_else(|| node.above.clone());
         let trace_state = trace.state.clone();
         let context = SpanContext { trace_id: trace.id, span_id: node.span, flags: trace.flags, trace_state };
         let (start, end) = times(node, &exchange);
-        let confidence = (node.guessed && parent.is_some()).then_some(parent::SINGLE_OPEN);
+        let confidence = (guessed && parent.is_some()).then_some(parent::SINGLE_OPEN);
         let tgid = node.tgid;
         // A server may yet read what its client gave up on; a server is kept until its other end's record is due.
         let lingers = node.filed && node.role == Role::Client && node.failed;
@@ -422,8 +424,12 @@ impl Correlator {
         } else {
             self.unfile(id);
         }
-        let session = self.sessions.told(id, &exchange, &context);
-        out.push(Finished { exchange, context, parent, confidence, start, end, tgid });
+        let session = self.sessions.told(id, &exchange, &context, left_out.is_some());
+        if let Some(why) = left_out {
+            self.counters.leave_out(why);
+        }
+        let left_out = left_out.is_some();
+        out.push(Finished { exchange, context, parent, confidence, start, end, tgid, left_out, measured });
         if let Some(session) = session {
             self.followed(id, Some(session), out);
         }

@@ -19,8 +19,8 @@ const EARLY: usize = 4096;
 /// Sessions, by the exchange that was their handshake.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    /// Under way: the span of the handshake.
-    open: BTreeMap<ExchangeId, SpanContext>,
+    /// Under way: the span of the handshake, and whether it was left out.
+    open: BTreeMap<ExchangeId, (SpanContext, bool)>,
     /// Over before that span was decided.
     early: BTreeMap<ExchangeId, Box<Exchange>>,
 }
@@ -37,13 +37,14 @@ impl Sessions {
         id: ExchangeId,
         exchange: &Exchange,
         context: &SpanContext,
+        left_out: bool,
     ) -> Option<Box<Exchange>> {
         let Call::Http(call) = &exchange.call;
         if call.upgraded != Some(Upgrade::WebSocket) {
             return None;
         }
         bound(&mut self.open, SESSIONS);
-        self.open.insert(id, context.clone());
+        self.open.insert(id, (context.clone(), left_out));
         self.early.remove(&id)
     }
 }
@@ -59,7 +60,7 @@ impl Correlator {
         let Sessions { open, early } = &mut self.sessions;
         let handshake = open.remove(&id);
         let Some(exchange) = session else { return };
-        let Some(handshake) = handshake else {
+        let Some((handshake, left_out)) = handshake else {
             // Its span waits for its parent, or was given up.
             if self.nodes.find(id).is_some_and(|node| node.exchange.is_some()) {
                 bound(early, EARLY);
@@ -74,7 +75,8 @@ impl Correlator {
         let parent = ParentContext { span_id: handshake.span_id, is_remote: false };
         let context = SpanContext { span_id: self.ids.span(exchange.opening.id), ..handshake };
         let tgid = exchange.opening.first.tgid;
-        out.push(Finished { exchange, context, parent: Some(parent), confidence: None, start, end, tgid });
+        let (parent, confidence, measured) = (Some(parent), None, false);
+        out.push(Finished { exchange, context, parent, confidence, start, end, tgid, left_out, measured });
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::conn::{Address, ConnKey, Ends, Nanos, Pair, Role, Stamp};
 use crate::proto::HttpCall;
+use crate::proto::otlp::Export;
 use crate::proto::{
     Call, Event, Exchange, ExchangeId, Failure, Message, Milestone, Opening, Quality, TraceHeaders,
 };
-use crate::span::{Correlator, CorrelatorConfig, Finished, Scheduling};
+use crate::span::{Correlator, CorrelatorConfig, Finished, OnSdk, Scheduling};
 use crate::telemetry::Counters;
 
 /// Microseconds on the kernel's clock.
@@ -36,6 +37,8 @@ pub(super) struct End {
     pub(super) remote: bool,
     /// Its path is one that is not exported.
     pub(super) excluded: bool,
+    /// It exports telemetry.
+    pub(super) export: Option<Export>,
     /// Bytes of the request's and the response's body, as this end knows them.
     pub(super) sizes: [Option<u64>; 2],
     /// The head came whole only then.
@@ -60,6 +63,7 @@ impl End {
             roles_known: true,
             remote: false,
             excluded: false,
+            export: None,
             sizes: [Some(0); 2],
             begun: None,
         }
@@ -124,6 +128,7 @@ impl End {
             connect: self.connect.map(|(time, tid)| Stamp { time, arrival: time, tgid: self.tgid, tid }),
             trace: Some(Box::new(TraceHeaders { traceparent, ..TraceHeaders::default() })),
             excluded: self.excluded,
+            export: self.export,
         }
     }
 
@@ -180,7 +185,8 @@ pub(super) struct Outcome {
 
 impl Scene {
     pub(super) fn new(ends: Vec<End>) -> Self {
-        let config = CorrelatorConfig { seed: 42, ..CorrelatorConfig::default() };
+        // The processes that write contexts here export nothing: their spans are what is compared.
+        let config = CorrelatorConfig { seed: 42, on_sdk: OnSdk::Keep, ..CorrelatorConfig::default() };
         Self { ends, scheduling: Vec::new(), config, counters: Arc::default(), delay: Box::new(|_| 0) }
     }
 

@@ -7,12 +7,15 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use super::super::build::Shown;
 use super::{Addressed, client, network, port_of, version};
+use crate::conn::Ends;
 use crate::proto::HttpCall;
 use crate::proto::grpc::{Messages, RpcCall, UNIMPLEMENTED, status_name};
 use crate::proto::{Exchange, Failure};
+use crate::span::labels::{CallKind, CallLabels};
 use crate::span::{SpanKind, Wording};
 
-const SYSTEM: &str = "grpc";
+/// `rpc.system.name`.
+pub(crate) const SYSTEM: &str = "grpc";
 /// A method that the server does not have: anything may stand there.
 const OTHER: &str = "_OTHER";
 /// Messages that the span's process wrote, and their bytes without framing.
@@ -55,7 +58,8 @@ pub(in crate::span) fn error(
     }
 }
 
-fn status_text(status: u32) -> Cow<'static, str> {
+/// `rpc.response.status_code`.
+pub(crate) fn status_text(status: u32) -> Cow<'static, str> {
     status_name(status).map_or_else(|| Cow::Owned(status.to_string()), Cow::Borrowed)
 }
 
@@ -81,27 +85,62 @@ pub(in crate::span) fn describe(
     if let Some(status) = rpc.status {
         shown.text(key::RPC_RESPONSE_STATUS_CODE, &status_text(status));
     }
-    let near = if kind == SpanKind::Server { &ends.local } else { &ends.peer };
-    let addressed = Addressed::parse(call, kind);
-    let named = addressed.host_or(near);
-    shown.text_if(key::SERVER_ADDRESS, named.as_ref().map(|host| &*host.name));
-    shown.number_if(key::SERVER_PORT, named.and_then(|host| host.port).or_else(|| port_of(near)));
+    let (address, port) = server(call, ends, kind);
+    shown.text_if(key::SERVER_ADDRESS, address.as_deref());
+    shown.number_if(key::SERVER_PORT, port);
     if kind == SpanKind::Server {
         client(call, &ends.peer, shown);
     }
     network(ends, shown);
     shown.text(key::NETWORK_PROTOCOL_VERSION, version(call));
     shown.text_if(key::USER_AGENT_ORIGINAL, call.user_agent.as_deref());
-    let (sent, received) = match kind {
-        SpanKind::Client | SpanKind::Internal => (rpc.request, rpc.response),
-        SpanKind::Server => (rpc.response, rpc.request),
-    };
-    for ([count, size], messages) in [(SENT, sent), (RECEIVED, received)] {
+    for ([count, size], messages) in [SENT, RECEIVED].into_iter().zip(messages(rpc, kind)) {
         let Some(Messages { count: n, bytes, .. }) = messages else { continue };
         shown.number_if(count, Some(n));
         shown.number_if(size, Some(bytes));
     }
     super::captured(&call.headers, ["rpc.request.metadata.", "rpc.response.metadata."], wording, shown);
+}
+
+/// What the metrics of a call are told apart by, but for what the span alone knows. Of a server its own address is not.
+pub(in crate::span) fn labels<'a>(
+    call: &'a HttpCall,
+    rpc: &RpcCall,
+    exchange: &'a Exchange,
+    kind: SpanKind,
+) -> CallLabels<'a> {
+    let (address, port) = match kind {
+        SpanKind::Server => (None, None),
+        SpanKind::Client | SpanKind::Internal => server(call, &exchange.opening.ends, kind),
+    };
+    CallLabels {
+        kind: CallKind::of_rpc(kind),
+        method: known(call, rpc).or_else(|| method(call).and(Some(OTHER))).unwrap_or_default(),
+        scheme: Cow::Borrowed(""),
+        address: address.unwrap_or_default(),
+        port,
+        status: rpc.status,
+        version: "",
+        route: "",
+        error: "",
+        sizes: messages(rpc, kind).map(|messages| messages.map(|messages| messages.count)),
+    }
+}
+
+/// Address and port of the server, as the call names them where it does.
+fn server<'a>(call: &'a HttpCall, ends: &Ends, kind: SpanKind) -> (Option<Cow<'a, str>>, Option<u16>) {
+    let near = if kind == SpanKind::Server { &ends.local } else { &ends.peer };
+    let named = Addressed::parse(call, kind).host_or(near).map(Cow::into_owned);
+    let port = named.as_ref().and_then(|host| host.port).or_else(|| port_of(near));
+    (named.map(|host| host.name), port)
+}
+
+/// Messages that this end sent, and those that it received.
+fn messages(rpc: &RpcCall, kind: SpanKind) -> [Option<Messages>; 2] {
+    match kind {
+        SpanKind::Client | SpanKind::Internal => [rpc.request, rpc.response],
+        SpanKind::Server => [rpc.response, rpc.request],
+    }
 }
 
 #[cfg(test)]

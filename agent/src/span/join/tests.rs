@@ -19,6 +19,7 @@ fn opening(role: Role, opener: Option<Role>, pair: Option<Pair>, position: u64) 
         connect: None,
         trace: None,
         excluded: false,
+        export: None,
     }
 }
 
