@@ -159,7 +159,7 @@ impl Stream {
         let unsaid = call.rpc.as_mut().filter(|rpc| rpc.status.is_none());
         if let (Some(rpc), Some(Failure::Stream(code))) = (unsaid, failure) {
             let elapsed = context.now.saturating_sub(exchange.opening.first.time);
-            let expired = rpc.timeout.is_some_and(|timeout| elapsed >= timeout);
+            let expired = rpc.timeout.is_some_and(|timeout| grpc::has_expired(timeout, elapsed));
             let status = grpc::status_of_reset(code);
             let late = expired && status == grpc::CANCELLED;
             rpc.status = Some(if late { grpc::DEADLINE_EXCEEDED } else { status });
