@@ -1,13 +1,18 @@
 //! Installs and builds everything that the live scenarios start, so that they do not wait for it: `sonde-tests-apps`.
 
 use sonde_tests::apps;
+use sonde_tests::grpc::programs as grpc;
 
 fn main() {
-    let builds: [(&str, fn()); 4] = [
+    let builds: [(&str, fn()); 8] = [
         ("python", || drop(apps::python())),
         ("node", || drop(apps::node())),
         ("java", || drop(apps::java())),
         ("go", || drop(apps::go())),
+        ("python grpc", || drop(grpc::python())),
+        ("node grpc", || drop(grpc::node())),
+        ("java grpc", || drop(grpc::java())),
+        ("go grpc", || drop(grpc::go())),
     ];
     // Each waits mostly for its registry or its compiler: all at once.
     let threads = builds.map(|(name, build)| (name, std::thread::spawn(build)));

@@ -34,9 +34,11 @@ const PACKAGES: &[Package] = &[
     Package { name: "curl", present: Program("curl") },
     Package { name: "python3-venv", present: PythonModule("ensurepip") },
     Package { name: "default-jdk-headless", present: Program("javac") },
+    Package { name: "maven", present: Program("mvn") },
     Package { name: "nodejs", present: Program("node") },
     Package { name: "npm", present: Program("npm") },
     Package { name: "golang-go", present: Program("go") },
+    Package { name: "etcd-server", present: Program("etcd") },
     // Network namespaces and address translation.
     Package { name: "iproute2", present: Program("ip") },
     Package { name: "nftables", present: Program("nft") },
