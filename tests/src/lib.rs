@@ -23,6 +23,7 @@ pub mod resources;
 pub mod servers;
 pub mod sink;
 pub mod spans;
+pub mod views;
 
 pub use agent::{Agent, Finished, Run};
 pub use calls::{Call, Planned};
