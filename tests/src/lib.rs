@@ -13,6 +13,7 @@ pub mod durations;
 pub mod frames;
 pub mod gate;
 pub mod groups;
+pub mod h2;
 pub mod metrics;
 pub mod namespaces;
 pub mod processes;

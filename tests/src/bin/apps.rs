@@ -3,11 +3,12 @@
 use sonde_tests::apps;
 
 fn main() {
-    let builds: [(&str, fn()); 4] = [
+    let builds: [(&str, fn()); 5] = [
         ("python", || drop(apps::python())),
         ("node", || drop(apps::node())),
         ("java", || drop(apps::java())),
         ("go", || drop(apps::go())),
+        ("go-h2", || drop(apps::go_h2())),
     ];
     // Each waits mostly for its registry or its compiler: all at once.
     let threads = builds.map(|(name, build)| (name, std::thread::spawn(build)));
