@@ -42,9 +42,10 @@ pub(crate) fn npm(files: &[&str], from: &Path, to: &Path) {
 /// The folder with the Java classes.
 #[must_use]
 pub fn java() -> PathBuf {
-    build("java", &["Server.java", "Client.java"], |from, to| {
+    let sources = ["Server.java", "Client.java", "H2Client.java"];
+    build("java", &sources, |from, to| {
         let mut javac = Command::new("javac");
-        run(javac.arg("-d").arg(to).arg(from.join("Server.java")).arg(from.join("Client.java")));
+        run(javac.arg("-d").arg(to).args(sources.map(|source| from.join(source))));
     })
 }
 
@@ -58,6 +59,15 @@ pub fn go() -> PathBuf {
             run(&mut go);
         }
     })
+}
+
+/// The Go program that serves and calls over HTTP/2.
+#[must_use]
+pub fn go_h2() -> PathBuf {
+    let built = build("go-h2", &["go.mod", "go.sum", "main.go", "server.go"], |from, to| {
+        run(Command::new("go").args(["build", "-o"]).arg(to.join("h2")).arg(".").current_dir(from));
+    });
+    built.join("h2")
 }
 
 /// The Rust server of this package.

@@ -14,6 +14,7 @@ pub mod frames;
 pub mod gate;
 pub mod groups;
 pub mod grpc;
+pub mod h2;
 pub mod metrics;
 pub mod namespaces;
 pub mod processes;

@@ -4,7 +4,7 @@ use sonde_tests::apps;
 use sonde_tests::grpc::programs as grpc;
 
 fn main() {
-    let builds: [(&str, fn()); 8] = [
+    let builds: [(&str, fn()); 9] = [
         ("python", || drop(apps::python())),
         ("node", || drop(apps::node())),
         ("java", || drop(apps::java())),
@@ -13,6 +13,7 @@ fn main() {
         ("node grpc", || drop(grpc::node())),
         ("java grpc", || drop(grpc::java())),
         ("go grpc", || drop(grpc::go())),
+        ("go-h2", || drop(apps::go_h2())),
     ];
     // Each waits mostly for its registry or its compiler: all at once.
     let threads = builds.map(|(name, build)| (name, std::thread::spawn(build)));

@@ -32,6 +32,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "apache2-bin", present: Program("apache2") },
     Package { name: "wrk", present: Program("wrk") },
     Package { name: "curl", present: Program("curl") },
+    Package { name: "nghttp2-client", present: Program("h2load") },
+    Package { name: "nghttp2-server", present: Program("nghttpd") },
     Package { name: "python3-venv", present: PythonModule("ensurepip") },
     Package { name: "default-jdk-headless", present: Program("javac") },
     Package { name: "maven", present: Program("mvn") },

@@ -30,6 +30,8 @@ pub(super) struct Head {
     pub(super) grpc_status: Option<u32>,
     pub(super) grpc_message: Option<Box<str>>,
     pub(super) timeout: Option<u64>,
+    /// `content-length`, in bytes.
+    pub(super) length: Option<u64>,
     meaning: Meaning,
     authority: Option<Box<str>>,
     /// Fields that may be a trace context in another format.
@@ -60,6 +62,7 @@ impl Head {
             b"content-type" => self.grpc = Some(grpc::is_grpc(value) == Some(false)),
             b"grpc-status" => self.grpc_status = grpc::status(value),
             b"grpc-message" => self.grpc_message = Some(grpc::message(value)),
+            b"content-length" => self.length = str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             b"grpc-timeout" => self.timeout = grpc::timeout(value),
             _ => {}
         }

@@ -69,6 +69,8 @@ struct Response {
     grpc: bool,
     grpc_status: Option<u32>,
     grpc_message: Option<Box<str>>,
+    /// Bytes of its content, as its head says it.
+    length: Option<u64>,
 }
 
 /// Bytes of a body.
@@ -132,8 +134,20 @@ impl Stream {
         }
     }
 
+    /// All content that the response can have has moved. Some clients (curl before 8) reset the stream then, without waiting
+    /// for END_STREAM.
+    fn is_whole(&self) -> bool {
+        let (Some(exchange), Some(response)) = (&self.exchange, &self.response) else { return false };
+        let Call::Http(call) = &exchange.call;
+        // RFC 9110, section 6.4.1.
+        let has_none = &*call.method == "HEAD" || matches!(response.call.status, Some(204 | 304));
+        let length = if has_none { Some(0) } else { response.length };
+        length.is_some() && self.response_size.known() == length
+    }
+
     /// Nothing more is to be said of it.
     fn end(self, failure: Option<Failure>, context: &mut Context<'_>) {
+        let failure = failure.filter(|_| !self.is_whole());
         let Some(mut exchange) = self.exchange else { return };
         let is_gap = self.mark == Some(Quality::Gap);
         // What broke off says what moved, unless some of that is not known.
@@ -270,7 +284,7 @@ impl Streams {
 
     /// A header block of the direction of responses.
     pub(super) fn response(&mut self, opened: &Opened, head: Head, stamp: Stamp, context: &mut Context<'_>) {
-        let Head { of, call, mark, grpc, grpc_status, grpc_message, .. } = head;
+        let Head { of, call, mark, grpc, grpc_status, grpc_message, length, .. } = head;
         let id = opened.frame.stream;
         if of == Some(Of::Response) && call.status.is_some_and(|status| (100..200).contains(&status)) {
             // Interim: the final response is still to come (RFC 9113, section 8.1).
@@ -299,7 +313,7 @@ impl Streams {
         match &mut stream.response {
             None => {
                 let message = Message { first: opened.first, last: stamp, body_size: None };
-                stream.response = Some(Response { message, call, grpc, grpc_status, grpc_message });
+                stream.response = Some(Response { message, call, grpc, grpc_status, grpc_message, length });
                 stream.responding(context);
             }
             // Trailers, or a response whose first block was taken for one.

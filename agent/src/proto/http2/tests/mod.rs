@@ -169,6 +169,26 @@ fn given_up() {
 }
 
 #[test]
+fn whole_without_its_end() {
+    let told = told(|wire| {
+        wire.open();
+        for (stream, method) in [(1, "GET"), (3, "GET"), (5, "HEAD")] {
+            let request = wire.request(stream, END_STREAM, method, &format!("/{stream}"));
+            wire.send(CLIENT, &request);
+            let answer = wire.headers(SERVER, stream, 0, &[(":status", "200"), ("content-length", "4")]);
+            wire.send(SERVER, &answer);
+        }
+        // Reset when all that was announced is there, and when it is not.
+        wire.send(SERVER, &[frame(DATA, 0, 1, b"four"), frame(DATA, 0, 3, b"two")].concat());
+        wire.send(CLIENT, &[1, 3, 5].map(|id| frame(RST_STREAM, 0, id, &[0, 0, 0, 5])).concat());
+    });
+    let expected = "GET /1 200 | 0 | 4\n\
+                    GET /3 200 | 0 | 3 | Stream(5)\n\
+                    HEAD /5 200 | 0 | 0\n";
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn connections_that_end() {
     let told = told(|wire| {
         wire.open();
