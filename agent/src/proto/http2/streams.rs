@@ -459,10 +459,11 @@ impl Streams {
         }
     }
 
-    /// One that is answered, or may be. If the end of its request was not seen, there may have been more of that.
+    /// One that is answered, or may be. If the end of its request was not seen, there may have been more of that; the messages
+    /// until then are counted all the same.
     fn end_unseen(&mut self, id: u32, context: &mut Context<'_>) {
-        if self.open.get(&id).is_some_and(|stream| !stream.requested) {
-            self.inexact(id, true);
+        if let Some(stream) = self.open.get_mut(&id).filter(|stream| !stream.requested) {
+            stream.request_size.inexact = true;
         }
         self.end(id, None, context);
     }

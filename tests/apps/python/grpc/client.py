@@ -40,7 +40,10 @@ async def exchange(channel, one, done):
         call = channel.stream_stream(path)(**options)
     else:
         call = channel.unary_unary(path)(message, **options)
-    timer = asyncio.get_running_loop().call_later(one["cancel"] / 1000, call.cancel) if one["cancel"] else None
+    cancelled = []
+    timer = None
+    if one["cancel"]:
+        timer = asyncio.get_running_loop().call_later(one["cancel"] / 1000, lambda: cancelled.append(call.cancel()))
     try:
         if name in ("Collect", "Chat"):
             for i in range(one["count"]):
@@ -70,6 +73,9 @@ async def exchange(channel, one, done):
         if timer:
             timer.cancel()
     done["code"], done["message"] = (await call.code()).value[0], await call.details() or ""
+    # So aio calls a message that was being written when the call was cancelled.
+    if cancelled and done["message"] == "Internal error from Core":
+        done["code"] = grpc.StatusCode.CANCELLED.value[0]
 
 
 async def work(channel, plan):

@@ -142,6 +142,26 @@ fn calls_of_grpc() {
 }
 
 #[test]
+fn answered_before_the_request_ended() {
+    let told = told(|wire| {
+        wire.open();
+        let request = wire.grpc_request(1, "/shop.Cart/Watch", &[]);
+        wire.send(
+            CLIENT,
+            &[request, frame(DATA, 0, 1, &message(10)), frame(DATA, 0, 1, &message(4))].concat(),
+        );
+        let answer = wire.headers(SERVER, 1, 0, &[(":status", "200"), ("content-type", "application/grpc")]);
+        let trailers = wire.headers(SERVER, 1, END_STREAM, &[("grpc-status", "0")]);
+        wire.send(SERVER, &[answer, frame(DATA, 0, 1, &message(7)), trailers].concat());
+        // The client does not end it in time: what it sent until then is known all the same.
+        wire.end.now += 200_000_000;
+        wire.send(CLIENT, &frame(SETTINGS, 0, 0, &[]));
+        wire.send(CLIENT, &frame(DATA, END_STREAM, 1, &message(1)));
+    });
+    assert_eq!(told, "POST /shop.Cart/Watch 200 | ? | 12 | grpc 0 2/14 1/7\n");
+}
+
+#[test]
 fn given_up() {
     let told = told(|wire| {
         wire.open();
