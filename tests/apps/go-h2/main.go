@@ -9,12 +9,10 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -33,7 +31,6 @@ type call struct {
 	Start    int64  `json:"start"`
 	End      int64  `json:"end"`
 	Pid      int    `json:"pid"`
-	Port     int    `json:"port"`
 }
 
 var (
@@ -116,6 +113,8 @@ func one(caller *http.Client, base string, line []string) call {
 		}
 	}
 	start := time.Now()
+	// What comes but once drives what came before out of the connection's table.
+	request.Header.Set("X-Request-Id", fmt.Sprintf("%016x-%016x", os.Getpid(), start.UnixNano()))
 	answer, err := caller.Do(request)
 	if err != nil {
 		log.Fatal(err)
@@ -144,41 +143,30 @@ func one(caller *http.Client, base string, line []string) call {
 	if strings.HasPrefix(line[1], "/trailers/") && answer.Trailer.Get("X-Sum") == "" {
 		log.Fatal("no trailers")
 	}
-	return call{line[0], line[1], answer.StatusCode, sent, received, start.UnixNano(), time.Now().UnixNano(), os.Getpid(), 0}
+	return call{line[0], line[1], answer.StatusCode, sent, received, start.UnixNano(), time.Now().UnixNano(), os.Getpid()}
 }
 
-// Bodies of a connection have each their own size, which tells the exchanges apart where nothing else does. Half of the paths come
-// only once, half of them again and again.
+// Each body has a size of its own, which tells the exchanges apart where nothing else does. Half of the paths come only once, half of
+// them again and again.
 func busy(base string, connections, streams, millis int) {
 	var workers sync.WaitGroup
 	var stop atomic.Bool
 	for i := range connections {
-		var port atomic.Int64
-		carrier := transport()
-		carrier.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, address)
-			if err == nil {
-				port.Store(int64(conn.LocalAddr().(*net.TCPAddr).Port))
-			}
-			return conn, err
-		}
-		caller := &http.Client{Transport: carrier}
+		caller := &http.Client{Transport: transport()}
 		var count atomic.Int64
 		workers.Add(1)
 		go func() {
 			defer workers.Done()
 			repeat := func() {
-				n := count.Add(1)
+				n := int(count.Add(1))
 				path := fmt.Sprintf("/echo/%dc%dn%d", os.Getpid(), i, n)
 				if n%2 == 0 {
 					path = fmt.Sprintf("/echo/again%d", n/2%8)
 				}
-				done := one(caller, base, []string{"POST", path, strconv.FormatInt(n, 10), "-"})
-				done.Port = int(port.Load())
-				tell(done)
+				tell(one(caller, base, []string{"POST", path, strconv.Itoa(n*connections + i), "-"}))
 				time.Sleep(time.Duration(millis) * time.Millisecond)
 			}
-			// One connection is there before several streams need it.
+			// The connection is there before several streams need it.
 			repeat()
 			var own sync.WaitGroup
 			for range streams {

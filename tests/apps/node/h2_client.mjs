@@ -12,7 +12,9 @@ const now = () => Math.round((performance.timeOrigin + performance.now()) * 1e6)
 const one = (session, method, path, sent, traceparent) =>
   new Promise((resolve, reject) => {
     const start = now();
-    const headers = { ":method": method, ":path": path, "user-agent": "node-http2", te: "trailers" };
+    // What comes but once drives what came before out of the connection's table.
+    const unique = `${process.pid.toString(16).padStart(16, "0")}-${start.toString(16)}-${path.length}`;
+    const headers = { ":method": method, ":path": path, "user-agent": "node-http2", te: "trailers", "x-request-id": unique };
     if (traceparent !== "-") headers.traceparent = traceparent;
     const sends = path.startsWith("/trailers/") && sent > 0;
     const stream = session.request(headers, { endStream: sent === 0, waitForTrailers: sends });
@@ -33,8 +35,7 @@ const one = (session, method, path, sent, traceparent) =>
     stream.on("error", (error) => path.startsWith("/abort/") || reject(error));
     stream.on("close", () => {
       if (!sum) return reject(new Error(`no trailers: ${path}`));
-      const port = session.socket?.localPort ?? 0;
-      resolve({ method, path, status, sent, received, start, end: now(), pid: process.pid, port });
+      resolve({ method, path, status, sent, received, start, end: now(), pid: process.pid });
     });
     if (sent > 0) stream.end("b".repeat(sent));
   });
@@ -60,8 +61,8 @@ const client = async (concurrency) => {
   session.close();
 };
 
-// Bodies of a connection have each their own size, which tells the exchanges apart where nothing else does. Half of the paths come
-// only once, half of them again and again.
+// Each body has a size of its own, which tells the exchanges apart where nothing else does. Half of the paths come only once, half of
+// them again and again.
 const busy = async (connections, streams, millis) => {
   let over = false;
   process.stdin.on("end", () => (over = true)).resume();
@@ -71,7 +72,7 @@ const busy = async (connections, streams, millis) => {
     const repeat = async () => {
       const n = ++count;
       const path = n % 2 === 0 ? `/echo/again${(n / 2) % 8}` : `/echo/${process.pid}c${i}n${n}`;
-      console.log(JSON.stringify(await one(session, "POST", path, n, "-")));
+      console.log(JSON.stringify(await one(session, "POST", path, n * connections + i, "-")));
       await sleep(millis);
     };
     const work = async () => {

@@ -1,11 +1,9 @@
-//! A client that keeps connections busy until it is told to end, and tells each exchange.
+//! A client that keeps connections busy until it is told to end, and tells each exchange: no other one has a body of its size.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-
-use serde::Deserialize;
 
 use super::clients::Client;
 use crate::calls::Call;
@@ -15,26 +13,8 @@ use crate::processes::PATIENCE;
 pub struct Busy {
     child: Child,
     stdin: Option<ChildStdin>,
-    lines: Receiver<Told>,
-    told: Vec<Told>,
-}
-
-/// An exchange. No other one of its connection has a body of that size.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Told {
-    /// What was done.
-    #[serde(flatten)]
-    pub call: Call,
-    /// The client's port.
-    pub port: u16,
-}
-
-impl Told {
-    /// What names it on both ends: the client's port, and the size of its body.
-    #[must_use]
-    pub fn key(&self) -> (u16, u64) {
-        (self.port, self.call.sent)
-    }
+    lines: Receiver<Call>,
+    told: Vec<Call>,
 }
 
 impl Busy {
@@ -75,7 +55,7 @@ impl Busy {
     /// # Panics
     /// When it does not end well.
     #[must_use]
-    pub fn finish(mut self) -> Vec<Told> {
+    pub fn finish(mut self) -> Vec<Call> {
         drop(self.stdin.take());
         while let Ok(told) = self.lines.recv_timeout(PATIENCE) {
             self.told.push(told);

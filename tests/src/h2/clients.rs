@@ -79,7 +79,7 @@ impl Client {
             Self::Java => {
                 let mut command = Command::new("java");
                 command.args(["-Xmx128m", "-cp"]).arg(apps::java()).arg("H2Client");
-                return command;
+                command
             }
             Self::Curl | Self::CurlUpgrade | Self::Nghttp(_) => panic!("{self:?} has no modes"),
         };

@@ -30,6 +30,8 @@ pub(super) struct Head {
     pub(super) grpc_status: Option<u32>,
     pub(super) grpc_message: Option<Box<str>>,
     pub(super) timeout: Option<u64>,
+    /// No request begins so.
+    pub(super) malformed: bool,
     /// `content-length`, in bytes.
     pub(super) length: Option<u64>,
     meaning: Meaning,
@@ -118,7 +120,10 @@ impl Head {
                 self.call.status = digits.then(code);
                 return;
             }
-            b"method" => self.call.method = method(value),
+            b"method" => {
+                self.malformed |= !wire::is_method(value);
+                self.call.method = method(value);
+            }
             b"path" => self.call.target = text(value),
             b"scheme" => self.call.scheme = Some(text(value)),
             b"authority" => self.authority = Some(text(value)),

@@ -207,6 +207,10 @@ impl Streams {
         Self { open, last, mark, speaks_grpc: None, waiting: false, next_look: 0 }
     }
 
+    pub(super) fn is_open(&self, id: u32) -> bool {
+        self.open.contains_key(&id)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -398,10 +402,13 @@ impl Streams {
         }
     }
 
-    /// Frames of one direction went unseen: among them may have been the end of any stream, or a part of it.
-    pub(super) fn doubt(&mut self, is_request: bool, context: &Context<'_>) {
+    /// Frames of one direction went unseen until a time: among them may have been the end of any stream that was open then, or
+    /// a part of it.
+    pub(super) fn doubt(&mut self, is_request: bool, until: Nanos, context: &Context<'_>) {
+        let until = until.saturating_add(DISAGREEMENT);
         for stream in self.open.values_mut() {
-            if is_request && stream.requested || stream.answered {
+            let is_later = stream.exchange.as_ref().is_some_and(|it| it.opening.first.time > until);
+            if is_later || is_request && stream.requested || stream.answered {
                 continue;
             }
             stream.mark(Quality::Gap);

@@ -393,6 +393,45 @@ fn joined_late() {
 }
 
 #[test]
+fn joined_late_by_a_request() {
+    let told = |skipped: &[u8]| {
+        told(|wire| {
+            let first = wire.request(1, END_STREAM, "GET", "/1");
+            wire.end.flags |= sonde_abi::record::flags::LATE;
+            wire.end.positions = [70_000 + first.len() as u64, 80_000];
+            let three = wire.request(3, END_STREAM, "GET", "/3");
+            wire.send(CLIENT, &three);
+            // The first bytes of the other direction: nothing of it went by since the request, unless this is no frame.
+            if !skipped.is_empty() {
+                wire.send(SERVER, skipped);
+            }
+            let answer = wire.response(3, 0, "200");
+            wire.send(SERVER, &answer);
+            wire.send(SERVER, &frame(DATA, END_STREAM, 3, b"three"));
+        })
+    };
+    assert_eq!(told(b""), "GET /3 200 | 0 | 5 | Joined\n");
+    assert_eq!(told(b"the end of a frame"), "GET /3 200 | 0 | ? | Gap\n");
+}
+
+#[test]
+fn blocks_that_begin_no_request() {
+    let told = told(|wire| {
+        wire.open();
+        // An index that no table has, behind a method; a method that is none.
+        wire.send(CLIENT, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x82, 0xff, 0xff, 0x7f]));
+        let three = wire.request(3, END_STREAM, "G\u{7}T", "/3");
+        let five = wire.request(5, END_STREAM, "GET", "/5");
+        wire.send(CLIENT, &[three, five].concat());
+        for stream in [1, 3, 5] {
+            let answer = wire.response(stream, END_STREAM, "200");
+            wire.send(SERVER, &answer);
+        }
+    });
+    assert_eq!(told, "GET /5 200 | 0 | 0\nlost desync 1\n");
+}
+
+#[test]
 fn answers_may_overtake_their_requests() {
     let mut wire = Wire::new(Role::Client);
     wire.open();
