@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::apps::{build, run, sources};
-use crate::processes::{Process, free_port, output};
+use crate::processes::{Process, free_port};
 
+use super::session::Session;
 use super::{Call, Planned};
 
 /// A library.
@@ -47,15 +48,19 @@ impl Library {
         Server { process, port, library: self }
     }
 
-    /// Makes the calls over so many connections, at most so many at once.
+    /// Makes the calls over so many connections, at most so many at once, and the last when all others are over: a client that
+    /// has written that has written everything, and may end.
     ///
     /// # Panics
     /// When the client fails or does not tell of each call.
     #[must_use]
     pub fn call(self, port: u16, concurrency: usize, channels: usize, plan: &[Planned]) -> Vec<Call> {
-        let input: String = plan.iter().map(Planned::line).collect();
-        let told = output(&format!("{self:?} client"), &mut self.client(port, concurrency, channels), &input);
-        let calls = read(&told);
+        let mut session = Session::start(self, port, concurrency, channels);
+        let (last, others) = plan.split_last().expect("something to do");
+        session.make(others);
+        let mut calls: Vec<Call> = others.iter().map(|_| session.ended()).collect();
+        session.make(std::slice::from_ref(last));
+        calls.extend(session.finish());
         assert_eq!(calls.len(), plan.len(), "{self:?} did not make every call");
         calls
     }
