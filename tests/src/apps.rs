@@ -15,32 +15,37 @@ pub fn sources() -> PathBuf {
 /// Python with what `requirements.txt` pins.
 #[must_use]
 pub fn python() -> PathBuf {
-    let built = build("python", &["requirements.txt"], |from, to| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(to));
-        let mut pip = Command::new(to.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
-        run(pip.arg(from.join("requirements.txt")));
-    });
-    built.join("bin/python")
+    build("python", &["requirements.txt"], venv).join("bin/python")
+}
+
+pub(crate) fn venv(from: &Path, to: &Path) {
+    run(Command::new("python3").args(["-m", "venv"]).arg(to));
+    let mut pip = Command::new(to.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+    run(pip.arg(from.join("requirements.txt")));
 }
 
 /// The folder with the Node applications and their modules.
 #[must_use]
 pub fn node() -> PathBuf {
-    build("node", &["package.json", "package-lock.json", "server.mjs", "client.mjs"], |from, to| {
-        for file in ["package.json", "package-lock.json", "server.mjs", "client.mjs"] {
-            fs::copy(from.join(file), to.join(file)).expect("copy");
-        }
-        run(Command::new("npm").args(["ci", "--silent", "--no-fund", "--no-audit"]).current_dir(to));
-    })
+    let files = ["package.json", "package-lock.json", "server.mjs", "client.mjs"];
+    build("node", &files, |from, to| npm(&files, from, to))
+}
+
+pub(crate) fn npm(files: &[&str], from: &Path, to: &Path) {
+    for file in files {
+        fs::copy(from.join(file), to.join(file)).expect("copy");
+    }
+    run(Command::new("npm").args(["ci", "--silent", "--no-fund", "--no-audit"]).current_dir(to));
 }
 
 /// The folder with the Java classes.
 #[must_use]
 pub fn java() -> PathBuf {
-    build("java", &["Server.java", "Client.java"], |from, to| {
+    let sources = ["Server.java", "Client.java", "H2Client.java"];
+    build("java", &sources, |from, to| {
         let mut javac = Command::new("javac");
-        run(javac.arg("-d").arg(to).arg(from.join("Server.java")).arg(from.join("Client.java")));
+        run(javac.arg("-d").arg(to).args(sources.map(|source| from.join(source))));
     })
 }
 
@@ -127,19 +132,34 @@ pub fn go_sdk() -> PathBuf {
     built.join("app")
 }
 
+/// The Go program that serves and calls over HTTP/2.
+#[must_use]
+pub fn go_h2() -> PathBuf {
+    let built = build("go-h2", &["go.mod", "go.sum", "main.go", "server.go"], |from, to| {
+        run(Command::new("go").args(["build", "-o"]).arg(to.join("h2")).arg(".").current_dir(from));
+    });
+    built.join("h2")
+}
+
 /// The Rust server of this package.
 #[must_use]
 pub fn hyper() -> PathBuf {
+    program("sonde-tests-hyper")
+}
+
+/// A program of this package.
+pub(crate) fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     // Test binaries stand in `deps`, one below the programs.
-    let folder = own.ancestors().skip(1).find(|folder| folder.join("sonde-tests-hyper").is_file());
-    folder.unwrap_or_else(|| panic!("no sonde-tests-hyper near {}", own.display())).join("sonde-tests-hyper")
+    let folder = own.ancestors().skip(1).find(|folder| folder.join(name).is_file());
+    folder.unwrap_or_else(|| panic!("no {name} near {}", own.display())).join(name)
 }
 
 /// Runs `make` into a fresh folder unless that was done with the same inputs before.
-fn build(name: &str, inputs: &[&str], make: impl FnOnce(&Path, &Path)) -> PathBuf {
-    let from = sources().join(name);
-    let to = target().join("test-apps").join(name);
+pub(crate) fn build(folder: &str, inputs: &[&str], make: impl FnOnce(&Path, &Path)) -> PathBuf {
+    let from = sources().join(folder);
+    let name = folder.replace('/', "-");
+    let to = target().join("test-apps").join(&name);
     fs::create_dir_all(target().join("test-apps")).expect("target folder");
     let lock = fs::File::create(target().join("test-apps").join(format!("{name}.lock"))).expect("lock file");
     lock.lock().expect("lock");
@@ -158,7 +178,7 @@ fn build(name: &str, inputs: &[&str], make: impl FnOnce(&Path, &Path)) -> PathBu
     to
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::agent::command;
+use crate::gate;
 use crate::namespaces::Place;
 use crate::processes::{PATIENCE, Process, output, run};
 use crate::spans::{self, Span};
@@ -66,12 +66,23 @@ impl Capture {
     /// When the replay fails.
     #[must_use]
     pub fn replay(&self, file: &Path, perspective: &str) -> (Vec<Span>, String) {
+        self.replay_with(file, perspective, &[])
+    }
+
+    /// The same with settings in its environment.
+    ///
+    /// # Panics
+    /// When the replay fails.
+    #[must_use]
+    pub fn replay_with(&self, file: &Path, perspective: &str, env: &[(&str, &str)]) -> (Vec<Span>, String) {
         let json = self.folder.path().join("spans.jsonl");
         drop(std::fs::remove_file(&json));
         let output = format!("json:{}", json.display());
         let path = file.to_str().expect("paths of tests are text");
-        let (status, _, err) = command(&["replay", path, "--perspective", perspective, "--output", &output]);
-        assert_eq!(status, Some(0), "{err}");
+        let mut command = Command::new(gate::sonde_path());
+        command.args(["replay", path, "--perspective", perspective, "--output", &output]);
+        let (status, _, err) = run("sonde", command.envs(env.iter().copied()), "");
+        assert!(status.success(), "{err}");
         (spans::read(&json), err)
     }
 

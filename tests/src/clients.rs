@@ -44,7 +44,7 @@ impl Client {
     #[must_use]
     pub fn run_in(self, place: &Place, base: &str, concurrency: usize, plan: &[Planned]) -> Vec<Call> {
         let calls = match self {
-            Self::Curl => curl(place, base, concurrency, plan),
+            Self::Curl => curl(place, base, concurrency, plan, ""),
             _ => {
                 let input: String = plan.iter().map(Planned::line).collect();
                 let mut command = self.command(place);
@@ -85,14 +85,21 @@ impl Client {
     }
 }
 
-fn curl(place: &Place, base: &str, concurrency: usize, plan: &[Planned]) -> Vec<Call> {
+/// curl, with further lines of configuration for each request.
+pub(crate) fn curl(
+    place: &Place,
+    base: &str,
+    concurrency: usize,
+    plan: &[Planned],
+    options: &str,
+) -> Vec<Call> {
     let bodies = TempDir::new().expect("a folder for bodies");
     let mut config = String::new();
     for (i, call) in plan.iter().enumerate() {
         if i > 0 {
             config.push_str("next\n");
         }
-        writeln!(config, "url = \"{base}{}\"\noutput = /dev/null\nsilent", call.path)
+        writeln!(config, "url = \"{base}{}\"\noutput = /dev/null\nsilent\n{options}", call.path)
             .expect("a string takes all");
         config.push_str("write-out = \"%{method}\\t%{url_effective}\\t%{http_code}\\t%{size_upload}\\t");
         config.push_str("%{size_download}\\t%{time_total}\\n\"\n");

@@ -16,6 +16,8 @@ pub struct Report {
     deltas: BTreeMap<Kind, Vec<i64>>,
     /// Beginnings of paths whose bodies may have no size.
     unsized_paths: &'static [&'static str],
+    /// What spans call the protocol's version, 1.1 unless given.
+    version: Option<&'static str>,
 }
 
 impl Report {
@@ -26,12 +28,23 @@ impl Report {
         Self { unsized_paths: paths, ..Self::default() }
     }
 
+    /// One for another version of HTTP.
+    #[must_use]
+    pub fn of_version(version: &'static str) -> Self {
+        Self { version: Some(version), ..Self::default() }
+    }
+
     /// One more difference.
     pub fn problem(&mut self, text: String) {
         self.count += 1;
         if self.problems.len() < 40 {
             self.problems.push(text);
         }
+    }
+
+    /// So many more spans are to be as expected.
+    pub fn expect(&mut self, spans: usize) {
+        self.expected += spans;
     }
 
     /// Compares one kind's spans with the calls: each call has one span that tells of it truly, and there is no other.
@@ -45,7 +58,7 @@ impl Report {
             match by_path.remove(call.path.as_str()).as_deref() {
                 None => self.problem(format!("{what} {kind:?} {} {} has no span", call.method, call.path)),
                 Some([span]) => {
-                    if let Some(wrong) = differences(call, port, span, self.unsized_paths) {
+                    if let Some(wrong) = self.differences(call, port, span) {
                         self.problem(format!("{what} {kind:?} {} {}: {wrong}", call.method, call.path));
                     }
                     let measured = call.end.saturating_sub(call.start);
@@ -157,51 +170,53 @@ impl Report {
     /// # Panics
     /// With the differences, and with what Sonde said.
     pub fn check(&self, what: &str, log: &str) {
-        let Self { problems, count, expected, deltas: _, unsized_paths: _ } = self;
+        let Self { problems, count, expected, deltas: _, unsized_paths: _, version: _ } = self;
         println!("{what}: {expected} spans expected, {count} differences;{}", self.durations());
         assert!(*count == 0, "{what}: {count} differences\n  {}\nsonde said: {log}", problems.join("\n  "));
     }
-}
 
-/// What a span tells wrongly about its call.
-fn differences(call: &Call, port: u16, span: &Span, unsized_paths: &[&str]) -> Option<String> {
-    let mut wrong = Vec::new();
-    let mut expect = |what: &str, found: &str, expected: &str| {
-        if found != expected {
-            wrong.push(format!("{what} is {found:?}, not {expected:?}"));
+    /// What a span tells wrongly about its call.
+    fn differences(&self, call: &Call, port: u16, span: &Span) -> Option<String> {
+        let mut wrong = Vec::new();
+        let mut expect = |what: &str, found: &str, expected: &str| {
+            if found != expected {
+                wrong.push(format!("{what} is {found:?}, not {expected:?}"));
+            }
+        };
+        expect("method", span.attribute("http.request.method"), &call.method);
+        expect("status", span.attribute("http.response.status_code"), &call.status.to_string());
+        expect("version", span.attribute("network.protocol.version"), self.version.unwrap_or("1.1"));
+        expect("server.port", span.attribute("server.port"), &port.to_string());
+        let failed = call.status >= if span.kind == Kind::Server { 500 } else { 400 };
+        expect("error status", &span.error.to_string(), &failed.to_string());
+        let error_type = if failed { call.status.to_string() } else { String::new() };
+        expect("error.type", span.attribute("error.type"), &error_type);
+        expect("sonde.quality", span.attribute("sonde.quality"), "");
+        if !span.name.starts_with(&call.method) {
+            expect("name", &span.name, &call.method);
         }
-    };
-    expect("method", span.attribute("http.request.method"), &call.method);
-    expect("status", span.attribute("http.response.status_code"), &call.status.to_string());
-    expect("version", span.attribute("network.protocol.version"), "1.1");
-    expect("server.port", span.attribute("server.port"), &port.to_string());
-    let failed = call.status >= if span.kind == Kind::Server { 500 } else { 400 };
-    expect("error status", &span.error.to_string(), &failed.to_string());
-    let error_type = if failed { call.status.to_string() } else { String::new() };
-    expect("error.type", span.attribute("error.type"), &error_type);
-    expect("sonde.quality", span.attribute("sonde.quality"), "");
-    if !span.name.starts_with(&call.method) {
-        expect("name", &span.name, &call.method);
+        for (what, key, size) in [
+            ("request body", "http.request.body.size", call.sent),
+            ("response body", "http.response.body.size", call.received),
+        ] {
+            let may_lack = self.unsized_paths.iter().any(|path| call.path.starts_with(path));
+            if may_lack && span.attribute(key).is_empty() {
+                continue;
+            }
+            // Nothing needs to be said of a body that is not there.
+            if size > 0 || !span.attribute(key).is_empty() {
+                expect(what, span.attribute(key), &size.to_string());
+            }
+        }
+        match span.kind {
+            Kind::Client => {
+                expect("network.peer.port", span.attribute("network.peer.port"), &port.to_string());
+            }
+            Kind::Server if span.attribute("client.address").is_empty() => {
+                expect("client.address", "", "an address");
+            }
+            Kind::Server | Kind::Internal => {}
+        }
+        (!wrong.is_empty()).then(|| wrong.join(", "))
     }
-    for (what, key, size) in [
-        ("request body", "http.request.body.size", call.sent),
-        ("response body", "http.response.body.size", call.received),
-    ] {
-        let may_lack = unsized_paths.iter().any(|path| call.path.starts_with(path));
-        if may_lack && span.attribute(key).is_empty() {
-            continue;
-        }
-        // Nothing needs to be said of a body that is not there.
-        if size > 0 || !span.attribute(key).is_empty() {
-            expect(what, span.attribute(key), &size.to_string());
-        }
-    }
-    match span.kind {
-        Kind::Client => expect("network.peer.port", span.attribute("network.peer.port"), &port.to_string()),
-        Kind::Server if span.attribute("client.address").is_empty() => {
-            expect("client.address", "", "an address");
-        }
-        Kind::Server | Kind::Internal => {}
-    }
-    (!wrong.is_empty()).then(|| wrong.join(", "))
 }

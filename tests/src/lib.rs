@@ -13,6 +13,8 @@ pub mod durations;
 pub mod frames;
 pub mod gate;
 pub mod groups;
+pub mod grpc;
+pub mod h2;
 pub mod metrics;
 pub mod namespaces;
 pub mod processes;
@@ -24,6 +26,7 @@ pub mod sdk;
 pub mod servers;
 pub mod sink;
 pub mod spans;
+pub mod views;
 
 pub use agent::{Agent, Finished, Run};
 pub use calls::{Call, Planned};

@@ -54,6 +54,15 @@ impl Connection {
         Self { stream, ahead: Vec::new() }
     }
 
+    /// The same connection, for another thread.
+    ///
+    /// # Panics
+    /// When there are no descriptors left.
+    #[must_use]
+    pub fn clone_of(&self) -> Self {
+        Self::over(self.stream.try_clone().expect("a descriptor"))
+    }
+
     /// Its own port.
     #[must_use]
     pub fn port(&self) -> u16 {

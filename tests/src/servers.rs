@@ -167,9 +167,69 @@ pub fn hyper(setting: &Setting) -> Server {
     Server::start("hyper", command, setting, port)
 }
 
+/// The same over HTTP/2, which then calls its next hop over HTTP/2 as well.
+#[must_use]
+pub fn hyper_h2(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command(apps::hyper());
+    command.args([&port.to_string(), "h2"]);
+    Server::start("hyper", command, setting, port)
+}
+
+/// Go over HTTP/2, by prior knowledge and by upgrade.
+#[must_use]
+pub fn go_h2(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command(apps::go_h2());
+    command.args(["server", &port.to_string()]);
+    Server::start("go h2c", command, setting, port)
+}
+
+/// Node's `http2`.
+#[must_use]
+pub fn node_h2(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command("node");
+    command.arg(apps::sources().join("node/h2_server.mjs")).arg(port.to_string());
+    Server::start("node http2", command, setting, port)
+}
+
+/// hypercorn, which speaks HTTP/2 by prior knowledge and by upgrade.
+#[must_use]
+pub fn hypercorn(setting: &Setting) -> Server {
+    let port = free_port();
+    let mut command = setting.place.command(apps::python());
+    command.args(["-m", "hypercorn", "--bind", &format!("{}:{port}", setting.address()), "h2_app:app"]);
+    command.current_dir(apps::sources().join("python"));
+    Server::start("hypercorn", command, setting, port)
+}
+
+/// nghttpd with these arguments: files, and what is uploaded comes back.
+#[must_use]
+pub fn nghttpd(args: &[&str], setting: &Setting) -> Server {
+    let port = free_port();
+    let folder = TempDir::new().expect("a folder for nghttpd");
+    let mut command = setting.place.command("nghttpd");
+    command.args(["--no-tls", "--echo-upload", "--address", setting.address(), "--htdocs"]);
+    command.arg(folder.path()).args(args).arg(port.to_string());
+    let mut server = Server::start("nghttpd", command, setting, port);
+    server.folder = Some(folder);
+    server
+}
+
 /// nginx with two workers: `locations` is the inside of its server block, `outside` stands beside it.
 #[must_use]
 pub fn nginx(outside: &str, locations: &str, setting: &Setting) -> Server {
+    nginx_as("", outside, locations, setting)
+}
+
+/// The same over HTTP/2 by prior knowledge.
+#[must_use]
+pub fn nginx_h2(outside: &str, locations: &str, setting: &Setting) -> Server {
+    nginx_as("http2", outside, locations, setting)
+}
+
+fn nginx_as(protocol: &str, outside: &str, locations: &str, setting: &Setting) -> Server {
     let port = free_port();
     let folder = TempDir::new().expect("a folder for nginx");
     let path = folder.path().display();
@@ -180,7 +240,7 @@ pub fn nginx(outside: &str, locations: &str, setting: &Setting) -> Server {
          http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; client_max_body_size 0;\n\
          client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;\n\
          uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi; {outside}\n\
-         server {{ listen {address}:{port} backlog=2048; root {path}/www;\n{locations}\n}} }}\n"
+         server {{ listen {address}:{port} {protocol} backlog=2048; root {path}/www;\n{locations}\n}} }}\n"
     );
     fs::create_dir(folder.path().join("www")).expect("folder");
     fs::write(folder.path().join("nginx.conf"), config).expect("configuration");

@@ -151,7 +151,7 @@ fn split_at_space(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A token, RFC 9110 section 5.6.2.
-fn is_method(method: &[u8]) -> bool {
+pub(in crate::proto) fn is_method(method: &[u8]) -> bool {
     !method.is_empty()
         && method.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Kind};
 use super::hpack::Decoder;
-use crate::conn::Stamp;
+use crate::conn::{Nanos, Stamp};
 
 /// Capacity that a buffer keeps between frames.
 const KEPT_CAPACITY: usize = 1024;
@@ -81,6 +81,8 @@ pub(super) struct Half {
     pub(super) longest: u32,
     /// Blocks were lost since the connection is observed.
     pub(super) lost_blocks: bool,
+    /// When bytes last went by of which nobody knows what frames they were.
+    pub(super) skipped: Option<Nanos>,
     /// No more bytes will come.
     pub(super) ended: bool,
 }
@@ -99,6 +101,7 @@ impl Half {
             skips_block: false,
             longest: 0,
             lost_blocks: false,
+            skipped: None,
             ended: false,
         }
     }

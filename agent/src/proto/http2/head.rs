@@ -30,6 +30,10 @@ pub(super) struct Head {
     pub(super) grpc_status: Option<u32>,
     pub(super) grpc_message: Option<Box<str>>,
     pub(super) timeout: Option<u64>,
+    /// No request begins so.
+    pub(super) malformed: bool,
+    /// `content-length`, in bytes.
+    pub(super) length: Option<u64>,
     meaning: Meaning,
     authority: Option<Box<str>>,
     /// Fields that may be a trace context in another format.
@@ -60,6 +64,7 @@ impl Head {
             b"content-type" => self.grpc = Some(grpc::is_grpc(value) == Some(false)),
             b"grpc-status" => self.grpc_status = grpc::status(value),
             b"grpc-message" => self.grpc_message = Some(grpc::message(value)),
+            b"content-length" => self.length = str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             b"grpc-timeout" => self.timeout = grpc::timeout(value),
             _ => {}
         }
@@ -115,7 +120,10 @@ impl Head {
                 self.call.status = digits.then(code);
                 return;
             }
-            b"method" => self.call.method = method(value),
+            b"method" => {
+                self.malformed |= !wire::is_method(value);
+                self.call.method = method(value);
+            }
             b"path" => self.call.target = text(value),
             b"scheme" => self.call.scheme = Some(text(value)),
             b"authority" => self.authority = Some(text(value)),

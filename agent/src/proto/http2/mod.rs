@@ -19,6 +19,7 @@ use self::frame::PREFACE;
 use self::frame::{END_HEADERS, END_STREAM, Kind, fragment};
 use self::half::{Block, Half, Opened, Payload, State, What};
 use self::head::{Head, Of, Reading};
+use self::hpack::Broken;
 use self::streams::Streams;
 use crate::conn::{Direction, Segment, Stamp};
 use crate::proto::http1::Handed;
@@ -242,6 +243,8 @@ impl Http2 {
         let mut reading = Reading { capture: context.capture, repeated, unknown };
         let result = half.hpack.block(bytes, |field| head.field(field, &mut reading));
         head.finish(context.capture);
+        // RFC 9113, sections 4.3 and 8.1.1: it begins nothing that anybody answers.
+        let is_none = result == Err(Broken::Invalid) || head.malformed;
         if cut || result.is_err() {
             half.lose_block();
             head.mark(Quality::Gap);
@@ -252,13 +255,14 @@ impl Http2 {
             // What a server pushes nobody asked for: it is no exchange.
             return;
         }
-        if let Some(of) = head.of {
+        if let Some(of) = head.of.filter(|_| !is_none) {
             self.client.get_or_insert(match of {
                 Of::Request => direction,
                 Of::Response => direction.opposite(),
             });
         }
         match self.client {
+            Some(client) if client == direction && is_none && !self.streams.is_open(frame.stream) => return,
             Some(client) if client == direction => {
                 self.streams.request(opened, head, direction, stamp, context);
             }
@@ -289,15 +293,17 @@ impl Http2 {
         half.buffer = Vec::new();
         half.block = None;
         half.skips_block = false;
+        half.skipped = Some(context.now);
         half.lose_block();
         context.lose(Lost::Desync);
         self.doubt(direction, context);
     }
 
-    /// Frames of one direction went unseen, up to here.
+    /// Frames of one direction may have gone unseen since a stream began. What of a connection went by before Sonde joined it
+    /// touches none.
     fn doubt(&mut self, direction: Direction, context: &Context<'_>) {
-        if let Some(client) = self.client {
-            self.streams.doubt(client == direction, context);
+        if let (Some(client), Some(skipped)) = (self.client, self.half(direction).skipped) {
+            self.streams.doubt(client == direction, skipped, context);
         }
     }
 }

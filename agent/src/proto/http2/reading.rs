@@ -50,7 +50,11 @@ impl Http2 {
                 rest
             }
             State::Lost => {
-                if let Some(at) = prove(bytes, all, half.longest) {
+                let proven = prove(bytes, all, half.longest);
+                if proven != Some(0) {
+                    half.skipped = Some(stamp.time);
+                }
+                if let Some(at) = proven {
                     half.state = State::Header;
                     self.doubt(direction, context);
                     return bytes.get(at..).unwrap_or_default();
@@ -150,7 +154,10 @@ impl Http2 {
         while missing > 0 {
             let half = self.half(direction);
             match half.state {
-                State::Lost => return,
+                State::Lost => {
+                    half.skipped = Some(stamp.time);
+                    return;
+                }
                 State::Header => return self.lose(direction, context),
                 State::Preface(read) => {
                     let n = missing.min(PREFACE.len().saturating_sub(read) as u64);

@@ -69,6 +69,8 @@ struct Response {
     grpc: bool,
     grpc_status: Option<u32>,
     grpc_message: Option<Box<str>>,
+    /// Bytes of its content, as its head says it.
+    length: Option<u64>,
 }
 
 /// Bytes of a body.
@@ -132,8 +134,20 @@ impl Stream {
         }
     }
 
+    /// All content that the response can have has moved. Some clients (curl before 8) reset the stream then, without waiting
+    /// for END_STREAM.
+    fn is_whole(&self) -> bool {
+        let (Some(exchange), Some(response)) = (&self.exchange, &self.response) else { return false };
+        let Call::Http(call) = &exchange.call;
+        // RFC 9110, section 6.4.1.
+        let has_none = &*call.method == "HEAD" || matches!(response.call.status, Some(204 | 304));
+        let length = if has_none { Some(0) } else { response.length };
+        length.is_some() && self.response_size.known() == length
+    }
+
     /// Nothing more is to be said of it.
     fn end(self, failure: Option<Failure>, context: &mut Context<'_>) {
+        let failure = failure.filter(|_| !self.is_whole());
         let Some(mut exchange) = self.exchange else { return };
         let is_gap = self.mark == Some(Quality::Gap);
         // What broke off says what moved, unless some of that is not known.
@@ -159,7 +173,7 @@ impl Stream {
         let unsaid = call.rpc.as_mut().filter(|rpc| rpc.status.is_none());
         if let (Some(rpc), Some(Failure::Stream(code))) = (unsaid, failure) {
             let elapsed = context.now.saturating_sub(exchange.opening.first.time);
-            let expired = rpc.timeout.is_some_and(|timeout| elapsed >= timeout);
+            let expired = rpc.timeout.is_some_and(|timeout| grpc::has_expired(timeout, elapsed));
             let status = grpc::status_of_reset(code);
             let late = expired && status == grpc::CANCELLED;
             rpc.status = Some(if late { grpc::DEADLINE_EXCEEDED } else { status });
@@ -191,6 +205,10 @@ impl Streams {
             open.insert(1, stream);
         }
         Self { open, last, mark, speaks_grpc: None, waiting: false, next_look: 0 }
+    }
+
+    pub(super) fn is_open(&self, id: u32) -> bool {
+        self.open.contains_key(&id)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -270,7 +288,7 @@ impl Streams {
 
     /// A header block of the direction of responses.
     pub(super) fn response(&mut self, opened: &Opened, head: Head, stamp: Stamp, context: &mut Context<'_>) {
-        let Head { of, call, mark, grpc, grpc_status, grpc_message, .. } = head;
+        let Head { of, call, mark, grpc, grpc_status, grpc_message, length, .. } = head;
         let id = opened.frame.stream;
         if of == Some(Of::Response) && call.status.is_some_and(|status| (100..200).contains(&status)) {
             // Interim: the final response is still to come (RFC 9113, section 8.1).
@@ -299,7 +317,7 @@ impl Streams {
         match &mut stream.response {
             None => {
                 let message = Message { first: opened.first, last: stamp, body_size: None };
-                stream.response = Some(Response { message, call, grpc, grpc_status, grpc_message });
+                stream.response = Some(Response { message, call, grpc, grpc_status, grpc_message, length });
                 stream.responding(context);
             }
             // Trailers, or a response whose first block was taken for one.
@@ -384,10 +402,13 @@ impl Streams {
         }
     }
 
-    /// Frames of one direction went unseen: among them may have been the end of any stream, or a part of it.
-    pub(super) fn doubt(&mut self, is_request: bool, context: &Context<'_>) {
+    /// Frames of one direction went unseen until a time: among them may have been the end of any stream that was open then, or
+    /// a part of it.
+    pub(super) fn doubt(&mut self, is_request: bool, until: Nanos, context: &Context<'_>) {
+        let until = until.saturating_add(DISAGREEMENT);
         for stream in self.open.values_mut() {
-            if is_request && stream.requested || stream.answered {
+            let is_later = stream.exchange.as_ref().is_some_and(|it| it.opening.first.time > until);
+            if is_later || is_request && stream.requested || stream.answered {
                 continue;
             }
             stream.mark(Quality::Gap);
@@ -445,10 +466,11 @@ impl Streams {
         }
     }
 
-    /// One that is answered, or may be. If the end of its request was not seen, there may have been more of that.
+    /// One that is answered, or may be. If the end of its request was not seen, there may have been more of that; the messages
+    /// until then are counted all the same.
     fn end_unseen(&mut self, id: u32, context: &mut Context<'_>) {
-        if self.open.get(&id).is_some_and(|stream| !stream.requested) {
-            self.inexact(id, true);
+        if let Some(stream) = self.open.get_mut(&id).filter(|stream| !stream.requested) {
+            stream.request_size.inexact = true;
         }
         self.end(id, None, context);
     }

@@ -140,6 +140,26 @@ fn calls_of_grpc() {
 }
 
 #[test]
+fn answered_before_the_request_ended() {
+    let told = told(|wire| {
+        wire.open();
+        let request = wire.grpc_request(1, "/shop.Cart/Watch", &[]);
+        wire.send(
+            CLIENT,
+            &[request, frame(DATA, 0, 1, &message(10)), frame(DATA, 0, 1, &message(4))].concat(),
+        );
+        let answer = wire.headers(SERVER, 1, 0, &[(":status", "200"), ("content-type", "application/grpc")]);
+        let trailers = wire.headers(SERVER, 1, END_STREAM, &[("grpc-status", "0")]);
+        wire.send(SERVER, &[answer, frame(DATA, 0, 1, &message(7)), trailers].concat());
+        // The client does not end it in time: what it sent until then is known all the same.
+        wire.end.now += 200_000_000;
+        wire.send(CLIENT, &frame(SETTINGS, 0, 0, &[]));
+        wire.send(CLIENT, &frame(DATA, END_STREAM, 1, &message(1)));
+    });
+    assert_eq!(told, "POST /shop.Cart/Watch 200 | ? | 12 | grpc 0 2/14 1/7\n");
+}
+
+#[test]
 fn given_up() {
     let told = told(|wire| {
         wire.open();
@@ -163,6 +183,26 @@ fn given_up() {
                     POST /a.B/C5 - | 0 | none | grpc 14 0/0 0/0 | Stream(7)\n\
                     GET /7 - | 0 | none | Stream(2)\n\
                     POST /9 413 | 0 | 0\n";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn whole_without_its_end() {
+    let told = told(|wire| {
+        wire.open();
+        for (stream, method) in [(1, "GET"), (3, "GET"), (5, "HEAD")] {
+            let request = wire.request(stream, END_STREAM, method, &format!("/{stream}"));
+            wire.send(CLIENT, &request);
+            let answer = wire.headers(SERVER, stream, 0, &[(":status", "200"), ("content-length", "4")]);
+            wire.send(SERVER, &answer);
+        }
+        // Reset when all that was announced is there, and when it is not.
+        wire.send(SERVER, &[frame(DATA, 0, 1, b"four"), frame(DATA, 0, 3, b"two")].concat());
+        wire.send(CLIENT, &[1, 3, 5].map(|id| frame(RST_STREAM, 0, id, &[0, 0, 0, 5])).concat());
+    });
+    let expected = "GET /1 200 | 0 | 4\n\
+                    GET /3 200 | 0 | 3 | Stream(5)\n\
+                    HEAD /5 200 | 0 | 0\n";
     assert_eq!(told, expected);
 }
 
@@ -324,6 +364,45 @@ fn joined_late() {
     let expected =
         "GET ? 200 | 0 | 0 | Joined\nGET /new 200 | 0 | 0 | Joined\nGET /new 200 | 0 | 0 | Joined\n";
     assert_eq!(told, expected);
+}
+
+#[test]
+fn joined_late_by_a_request() {
+    let told = |skipped: &[u8]| {
+        told(|wire| {
+            let first = wire.request(1, END_STREAM, "GET", "/1");
+            wire.end.flags |= sonde_abi::record::flags::LATE;
+            wire.end.positions = [70_000 + first.len() as u64, 80_000];
+            let three = wire.request(3, END_STREAM, "GET", "/3");
+            wire.send(CLIENT, &three);
+            // The first bytes of the other direction: nothing of it went by since the request, unless this is no frame.
+            if !skipped.is_empty() {
+                wire.send(SERVER, skipped);
+            }
+            let answer = wire.response(3, 0, "200");
+            wire.send(SERVER, &answer);
+            wire.send(SERVER, &frame(DATA, END_STREAM, 3, b"three"));
+        })
+    };
+    assert_eq!(told(b""), "GET /3 200 | 0 | 5 | Joined\n");
+    assert_eq!(told(b"the end of a frame"), "GET /3 200 | 0 | ? | Gap\n");
+}
+
+#[test]
+fn blocks_that_begin_no_request() {
+    let told = told(|wire| {
+        wire.open();
+        // An index that no table has, behind a method; a method that is none.
+        wire.send(CLIENT, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x82, 0xff, 0xff, 0x7f]));
+        let three = wire.request(3, END_STREAM, "G\u{7}T", "/3");
+        let five = wire.request(5, END_STREAM, "GET", "/5");
+        wire.send(CLIENT, &[three, five].concat());
+        for stream in [1, 3, 5] {
+            let answer = wire.response(stream, END_STREAM, "200");
+            wire.send(SERVER, &answer);
+        }
+    });
+    assert_eq!(told, "GET /5 200 | 0 | 0\nlost desync 1\n");
 }
 
 #[test]
