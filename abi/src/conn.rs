@@ -1,5 +1,7 @@
 //! State that the kernel side keeps, and that the agent may look at.
 
+use crate::frames::{Frames, place};
+
 /// What the kernel side knows of one socket. Socket storage is zero-filled, so zero means "nothing yet" in each field.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,9 +37,34 @@ pub struct ConnState {
     pub flags: u8,
     /// Keeps the next field aligned.
     pub reserved: [u8; 6],
+    /// By direction: the place among frames, with [`mode::HTTP2`].
+    pub frames: [Frames; 2],
     /// Always zero, which the verifier does not know: numbers that are combined with it become unknown to it, and paths that
     /// differ in nothing else become one.
     pub nothing: u64,
+}
+
+impl ConnState {
+    /// Of a socket of which nothing is known.
+    pub const NEW: Self = Self {
+        written: 0,
+        read: 0,
+        connect_time: 0,
+        connect_tgid: 0,
+        connect_tid: 0,
+        first_local: 0,
+        first_peer: 0,
+        peer: 0,
+        head_left: 0,
+        looks: 0,
+        mode: mode::UNKNOWN,
+        role: 0,
+        last_direction: 0,
+        flags: 0,
+        reserved: [0; 6],
+        frames: [Frames { next: 0, seen: 0, last: 0, place: place::LOST }; 2],
+        nothing: 0,
+    };
 }
 
 /// What a connection's bytes turned out to be.
@@ -48,6 +75,8 @@ pub mod mode {
     pub const HTTP1: u8 = 1;
     /// Left alone for good.
     pub const OFF: u8 = 2;
+    /// HTTP/2: frames are copied, but for long contents of streams.
+    pub const HTTP2: u8 = 3;
 }
 
 /// Bits of [`ConnState::flags`].

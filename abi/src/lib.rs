@@ -1,11 +1,12 @@
 //! What crosses the ring between the kernel programs and the agent, and the logic that both sides run.
 //!
 //! `no_std` and without dependencies, so that one definition serves `ebpf` (target `bpfel-unknown-none`) and `agent`, and
-//! so that everything in it is tested and fuzzed on the host. It knows no protocol beyond the first bytes that decide
-//! whether a payload is worth copying ([`sniff`]).
+//! so that everything in it is tested and fuzzed on the host. It knows no protocol beyond what decides whether a payload is worth
+//! copying: first bytes ([`sniff`]), and where frames begin ([`frames`]).
 #![no_std]
 
 pub mod conn;
+pub mod frames;
 pub mod limits;
 pub mod record;
 pub mod settings;

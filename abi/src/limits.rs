@@ -30,6 +30,24 @@ pub const PIECES_PER_CALL: u32 = 4;
 /// that is written in many small pieces, little of a body.
 pub const SOFT_HEAD_BYTES: u32 = 4096;
 
+/// Payload bytes of a record of frames, and what of a call is looked at at once. A power of two less one.
+pub const FRAMES_PIECE: usize = 2047;
+
+/// Contents of a stream (DATA of HTTP/2) up to which a frame that goes on behind a piece is copied: a further record costs more.
+pub const SHORT_CONTENT: u64 = 256;
+
+/// Bytes copied of a longer frame behind its header: the length of the padding, and how a gRPC message begins.
+pub const CONTENT_START: u64 = 16;
+
+/// Pieces of frames that one call makes at most: the kernel lets programs call each other 33 times.
+pub const FRAMES_PIECES: u64 = 32;
+
+/// Buffers of a vectored call that one piece of frames takes at most.
+pub const FRAMES_BUFFERS: u32 = 32;
+
+/// Frames that one piece takes at most: the smallest has nine bytes, and the first may begin in the piece before.
+pub const FRAMES_PER_PIECE: u32 = (FRAMES_PIECE as u32 + 8).div_ceil(9);
+
 /// Runs of one direction without a response among them (unknown bytes, or what looks like requests that nobody answers)
 /// before the connection is left alone for good.
 pub const LOOKS: u16 = 64;

@@ -64,8 +64,7 @@ impl Pipeline {
         counters: Arc<Counters>,
     ) -> Self {
         let config = CorrelatorConfig { seed, ..CorrelatorConfig::default() };
-        // The kernel side does not copy frames' headers yet.
-        let limits = Limits { frames: false, ..Limits::default() };
+        let limits = Limits::default();
         Self::with(processes, ports, clock, (limits, config, None), counters)
     }
 

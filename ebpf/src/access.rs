@@ -115,7 +115,7 @@ impl Access for Walked {
         if let Some(state) = CONNS.get_ptr_mut(&key) {
             return Some(state);
         }
-        if CONNS.insert(&key, &ConnState::default(), u64::from(BPF_NOEXIST)).is_ok() {
+        if CONNS.insert(&key, &NEW, u64::from(BPF_NOEXIST)).is_ok() {
             count(KernelCounter::StatesMade);
         }
         let state = CONNS.get_ptr_mut(&key);
@@ -130,6 +130,9 @@ impl Access for Walked {
         CONNS.get_ptr_mut(&(sock as u64))
     }
 }
+
+/// Of a socket of which nothing is known. A static, since on the stack there is no room for it.
+static NEW: ConnState = ConnState::NEW;
 
 /// Reads kernel memory at any address; zero where it cannot be read.
 ///
@@ -156,6 +159,19 @@ pub fn opaque(number: u64) -> u64 {
     // SAFETY: changes nothing.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
     number
+}
+
+/// All ones where a number, as a signed one, is below zero. The compiler makes a branch of what it sees to be such a mask.
+#[inline(always)]
+pub fn negative(number: u64) -> u64 {
+    opaque((opaque(number).cast_signed() >> 63).cast_unsigned())
+}
+
+/// The smaller of two numbers below 2^63, without a branch.
+#[inline(always)]
+pub fn least(a: u64, b: u64) -> u64 {
+    let difference = a.wrapping_sub(b);
+    b.wrapping_add(difference & negative(difference))
 }
 
 /// Zero, of which the verifier knows nothing: numbers that are combined with it become unknown to it, and paths that differ

@@ -12,6 +12,7 @@ use aya_ebpf::helpers::generated::{
 };
 use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
+use sonde_abi::frames::{Frames, PREFACE, is_preface, place, recognised, resumes};
 use sonde_abi::limits::{
     GATHERED, HEAD_BYTES, LARGE_PIECE, LOOKS, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE,
     SOFT_HEAD_BYTES, WAKE_BYTES,
@@ -21,8 +22,9 @@ use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::{self, Start};
 use sonde_abi::{ChunkHeader, ConnState, Direction, RecordKind};
 
-use crate::access::{Access, Kernel, bounded, opaque};
+use crate::access::{Access, Kernel, bounded, least, negative, opaque};
 use crate::conn::{Extent, Socket};
+use crate::frames;
 use crate::head::{Piece, SLACK, forget};
 use crate::lifetime;
 use crate::maps::{RING, count};
@@ -54,9 +56,18 @@ enum Next {
     More,
 }
 
+/// Who goes on with a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Onward {
+    /// Nobody: it is sent.
+    Done,
+    /// The program of [`frames`] for this direction, by a tail call.
+    Frames(Direction),
+}
+
 /// Sends what is worth sending of a call.
 #[inline(always)]
-pub fn moved<A: Access>(call: &Moved) -> Option<()> {
+pub fn moved<A: Access>(call: &Moved) -> Option<Onward> {
     let id = bpf_get_current_pid_tgid();
     let verdict = processes::judge((id >> 32) as u32);
     if let Verdict::Drop = verdict {
@@ -109,7 +120,6 @@ pub fn moved<A: Access>(call: &Moved) -> Option<()> {
         position: place.position,
         length: call.length,
         queued_us: place.queued_us,
-        tail: 0,
         flags: if call.length == 0 { flags::POSITION | flags::END } else { flags::POSITION },
         direction: call.direction,
         source: call.source,
@@ -141,20 +151,13 @@ fn count_unseen<A: Access>(state: &mut ConnState, call: &Moved, socket: &Socket)
 /// Bytes that a gathered record takes at most, and the mask that keeps them below [`PIECE`].
 const LAST: u64 = PIECE as u64 - 1;
 
-/// The smaller of two numbers below 2^63, without a branch.
-#[inline(always)]
-fn least(a: u64, b: u64) -> u64 {
-    let difference = opaque(a.wrapping_sub(b));
-    b.wrapping_add(difference & ((difference as i64) >> 63) as u64)
-}
-
-/// Bit 63 set where `taken` bytes of a payload, four or more, end with an empty line.
+/// All ones where `taken` bytes of a payload, four or more, end with an empty line.
 #[inline(always)]
 fn ends_head(payload: *const u8, taken: u64) -> u64 {
     let at = taken.wrapping_sub(4) & LAST;
     // SAFETY: within `PIECE` bytes and what is behind them.
     let last = unsafe { payload.add(at as usize).cast::<u32>().read_unaligned() };
-    opaque(u64::from(last ^ u32::from_le_bytes(*b"\r\n\r\n"))).wrapping_sub(1)
+    negative(opaque(u64::from(last ^ u32::from_le_bytes(*b"\r\n\r\n"))).wrapping_sub(1))
 }
 
 /// A call on its way through the ring: what of it is not sent yet.
@@ -167,8 +170,6 @@ struct Call<'a> {
     position: u64,
     length: u32,
     queued_us: u32,
-    /// Last bytes of the chunk, where `flags` say so.
-    tail: u64,
     flags: u16,
     direction: Direction,
     source: Source,
@@ -179,7 +180,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     #[inline(always)]
-    fn send<A: Access>(&mut self) -> Option<()> {
+    fn send<A: Access>(&mut self) -> Option<Onward> {
         if self.length == 0 {
             return self.send_rest::<A>();
         }
@@ -190,17 +191,25 @@ impl Call<'_> {
             self.state.looks = 0;
             return self.send_rest::<A>();
         }
+        if self.state.mode == mode::HTTP2 && self.frames().place != place::LOST {
+            return self.send_frames();
+        }
         let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
         let (base, len) = self.hide(base, len);
         if self.state.head_left == 0 {
             let (start, first, seen) = peek(base, len);
-            match recognise(self.state, start) {
-                Copy::Nothing => return None,
-                Copy::Length => return self.send_opening::<A>(first, seen),
-                Copy::Payload => {}
+            if !self.begins_frames(start, &first, seen) {
+                match recognise(self.state, start) {
+                    Copy::Nothing => return None,
+                    Copy::Length => return self.send_opening::<A>(first, seen),
+                    Copy::Payload => {}
+                }
             }
             if self.state.flags & state_flags::OPENED == 0 {
                 lifetime::introduce::<A>(&self.socket, self.state);
+            }
+            if self.state.mode == mode::HTTP2 {
+                return self.send_frames();
             }
         }
         let (base, len) = self.hide(base, len);
@@ -215,7 +224,59 @@ impl Call<'_> {
             cold_path();
             self.send_pieces::<A>();
         }
-        Some(())
+        Some(Onward::Done)
+    }
+
+    /// The place of this direction among frames.
+    #[inline(always)]
+    fn frames(&mut self) -> &mut Frames {
+        let [write, read] = &mut self.state.frames;
+        if self.direction == Direction::Write { write } else { read }
+    }
+
+    /// Whether the call is one of HTTP/2: it begins with the preface, or with a frame where nothing speaks for anything else.
+    #[inline(always)]
+    fn begins_frames(&mut self, start: Start, first: &[u64; 2], seen: u32) -> bool {
+        let behind = match start {
+            Start::Request if is_preface(first, seen as usize) => PREFACE,
+            Start::Other | Start::Short if self.state.mode == mode::UNKNOWN => {
+                if !recognised(first, seen as usize, &opaque) {
+                    return false;
+                }
+                0
+            }
+            Start::Other | Start::Short if self.state.mode == mode::HTTP2 => {
+                if !resumes(first, seen as usize, &opaque) {
+                    self.state.looks += 1;
+                    leave_alone(self.state);
+                    // Sent all the same: the agent may see what it is.
+                    return self.state.mode == mode::HTTP2;
+                }
+                0
+            }
+            _ => return false,
+        };
+        self.state.mode = mode::HTTP2;
+        let position = self.position;
+        let frames = self.frames();
+        frames.next = position + behind;
+        frames.seen = position;
+        frames.place = place::FOUND;
+        true
+    }
+
+    /// Leaves the call to the program that walks frames.
+    #[inline(always)]
+    fn send_frames(&mut self) -> Option<Onward> {
+        let work = frames::work(self.direction)?;
+        let announced = processes::announce((self.id >> 32) as u32);
+        self.flags |= announced;
+        // SAFETY: this processor's element, which nobody else writes before the program that is called next.
+        unsafe {
+            (*work).begin(self.source, u64::from(self.length));
+            self.describe(&raw mut (*work).record, 0);
+        }
+        Some(Onward::Frames(self.direction))
     }
 
     /// Makes one of the many paths that lead here, for the verifier: what it knows of these numbers is all that they differ in.
@@ -271,7 +332,7 @@ impl Call<'_> {
     }
 
     #[inline(always)]
-    fn unreadable<A: Access>(&mut self) -> Option<()> {
+    fn unreadable<A: Access>(&mut self) -> Option<Onward> {
         count(KernelCounter::UserFault);
         if self.state.mode == mode::UNKNOWN {
             return None;
@@ -331,15 +392,15 @@ impl Call<'_> {
                 break;
             }
             taken = forget(record, taken + part);
-            let cut = opaque(part.wrapping_sub(len));
-            behind = behind.wrapping_add(part) & ((cut as i64) >> 63) as u64;
-            self.index = forget(record, self.index + 1 - (cut >> 63));
-            let more = opaque(self.index.wrapping_sub(self.source.count))
-                & opaque(taken.wrapping_sub(LAST))
-                & opaque(taken.wrapping_sub(u64::from(self.length)))
+            let cut = negative(part.wrapping_sub(len));
+            behind = behind.wrapping_add(part) & cut;
+            self.index = forget(record, self.index.wrapping_add(1).wrapping_add(cut));
+            let more = negative(self.index.wrapping_sub(self.source.count))
+                & negative(taken.wrapping_sub(LAST))
+                & negative(taken.wrapping_sub(u64::from(self.length)))
                 & !cut
                 & !ends_head(payload, taken);
-            if more >> 63 == 0 {
+            if more == 0 {
                 break;
             }
             buffers += 1;
@@ -398,42 +459,36 @@ impl Call<'_> {
 
     /// Sends a call of a body: its length, and the bytes that were looked at, since a chunk's size may be among them.
     #[inline(always)]
-    fn send_opening<A: Access>(&mut self, first: [u64; 2], seen: u32) -> Option<()> {
+    fn send_opening<A: Access>(&mut self, first: [u64; 2], seen: u32) -> Option<Onward> {
         const SIZE: u64 = (ChunkHeader::LEN + sniff::LOOK) as u64;
         let record = self.reserve(SIZE)?;
         // SAFETY: the record has room for a header and these bytes, and is aligned to eight.
         unsafe { record.add(ChunkHeader::LEN).cast::<[u64; 2]>().write(first) };
         self.submit::<A>(record, SIZE, seen);
-        Some(())
+        Some(Onward::Done)
     }
 
     /// Sends what is left of the call as a length.
     #[inline(always)]
-    fn send_rest<A: Access>(&mut self) -> Option<()> {
+    fn send_rest<A: Access>(&mut self) -> Option<Onward> {
         let record = self.reserve(ChunkHeader::LEN as u64)?;
         self.submit::<A>(record, ChunkHeader::LEN as u64, 0);
-        Some(())
+        Some(Onward::Done)
     }
 
-    /// Copies the last eight bytes of what is left, where they are in the buffer under way or in the next.
+    /// The last eight bytes of what is left, where they are in the buffer under way or in the next.
     #[inline(always)]
-    fn take_tail(&mut self) {
-        let Some(buffer) = user::buffer(self.source, self.index) else { return };
-        let mut end = buffer.base;
+    fn tail(&self) -> Option<u64> {
+        let mut buffer = user::buffer(self.source, self.index)?;
         let mut left = u64::from(self.length).wrapping_add(self.skipped);
         if left > buffer.len {
             left -= buffer.len;
-            let Some(buffer) = user::buffer(self.source, self.index + 1) else { return };
+            buffer = user::buffer(self.source, self.index + 1)?;
             if left > buffer.len {
-                return;
+                return None;
             }
-            end = buffer.base;
         }
-        end = end.wrapping_add(left);
-        if let Some(tail) = user::read::<u64>(end.wrapping_sub(8)) {
-            self.tail = tail;
-            self.flags |= flags::TAIL;
-        }
+        user::read::<u64>(buffer.base.wrapping_add(left).wrapping_sub(8))
     }
 
     #[inline(always)]
@@ -453,29 +508,34 @@ impl Call<'_> {
     #[inline(always)]
     fn submit<A: Access>(&mut self, record: *mut u8, size: u64, captured: u32) {
         // Eight bytes or more that are not copied end the chunk.
-        if self.length > captured + 7 && self.flags & (flags::CONTINUES | flags::NO_BUFFER) == 0 {
-            self.take_tail();
-        }
+        let ends = self.length > captured + 7 && self.flags & (flags::CONTINUES | flags::NO_BUFFER) == 0;
+        let tail = if ends { self.tail() } else { None };
+        self.flags |= if tail.is_some() { flags::TAIL } else { 0 };
+        // SAFETY: the record has room for a header.
+        unsafe { (&raw mut (*record.cast::<ChunkHeader>()).tail).cast::<u64>().write(tail.unwrap_or(0)) };
         let announced = processes::announce((self.id >> 32) as u32);
-        // SAFETY: a query of our own ring.
-        let waiting =
-            unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
-        // With this record, which takes a header of the ring's own, and whole words.
-        let before = waiting.wrapping_sub((size + 15) & !7);
-        let passed = opaque((waiting ^ before) & !(WAKE_BYTES - 1));
-        let wake = if announced == 0 {
-            u64::from(BPF_RB_NO_WAKEUP) + (passed.wrapping_neg() >> 63)
-        } else {
-            u64::from(BPF_RB_FORCE_WAKEUP)
-        };
-        count(KernelCounter::Chunks);
-        let header = record.cast::<ChunkHeader>();
-        // SAFETY: the record has room for a header and is aligned to eight bytes; every field is written, here and in
-        // `describe`; submitted once.
+        self.flags |= announced;
+        let wake = wake(size, announced);
+        // SAFETY: the record has room for a header and is aligned to eight bytes; submitted once.
+        unsafe {
+            self.describe(record.cast(), captured);
+            self.socket.describe::<A>(self.state, record.cast());
+            bpf_ringbuf_submit(record.cast(), wake);
+        }
+        self.flags &= !announced;
+    }
+
+    /// Writes the call's part of a record's header.
+    ///
+    /// # Safety
+    /// `header` points to room for one, aligned.
+    #[inline(always)]
+    unsafe fn describe(&self, header: *mut ChunkHeader, captured: u32) {
+        // SAFETY: every field is written, here and in `Socket::describe`.
         unsafe {
             (*header).kind = RecordKind::Chunk as u8;
             (*header).direction = self.direction as u8;
-            (*header).flags = self.flags | announced;
+            (*header).flags = self.flags;
             (*header).captured = captured;
             (*header).time_ns = self.time_ns;
             (*header).position = self.position;
@@ -484,10 +544,26 @@ impl Call<'_> {
             (*header).tgid = (self.id >> 32) as u32;
             (*header).tid = self.id as u32;
             (*header).reserved = 0;
-            (&raw mut (*header).tail).cast::<u64>().write(self.tail);
-            self.socket.describe::<A>(self.state, header);
-            bpf_ringbuf_submit(record.cast(), wake);
+            (*header).sock = self.socket.sock as u64;
         }
+    }
+}
+
+/// How a record is handed over that takes `size` bytes: the reader is woken once for each [`WAKE_BYTES`] that wait, and for a
+/// process that was announced. Counts the record.
+#[inline(always)]
+pub fn wake(size: u64, announced: u16) -> u64 {
+    count(KernelCounter::Chunks);
+    // SAFETY: a query of our own ring.
+    let waiting =
+        unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
+    // With this record, which takes a header of the ring's own, and whole words.
+    let before = waiting.wrapping_sub((size + 15) & !7);
+    let passed = opaque((waiting ^ before) & !(WAKE_BYTES - 1));
+    if announced == 0 {
+        u64::from(BPF_RB_NO_WAKEUP) + (passed.wrapping_neg() >> 63)
+    } else {
+        u64::from(BPF_RB_FORCE_WAKEUP)
     }
 }
 
@@ -563,7 +639,7 @@ fn recognise(state: &mut ConnState, start: Start) -> Copy {
 }
 
 #[inline(always)]
-fn leave_alone(state: &mut ConnState) {
+pub fn leave_alone(state: &mut ConnState) {
     if state.looks > LOOKS {
         state.mode = mode::OFF;
         count(KernelCounter::LeftAlone);

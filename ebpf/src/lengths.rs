@@ -11,7 +11,8 @@ use sonde_abi::Direction;
 use sonde_abi::settings::ABSENT;
 
 use crate::access::{self, Access, Kernel, Typed, Walked};
-use crate::emit::{Moved, moved};
+use crate::emit::{Moved, Onward, moved};
+use crate::frames;
 use crate::maps::offset;
 use crate::messages;
 use crate::perf::registers;
@@ -22,7 +23,8 @@ use crate::user::Source;
 #[btf_tracepoint(function = "sock_send_length")]
 #[inline(always)]
 pub fn sent(ctx: BtfTracePointContext) -> i32 {
-    let _ = length::<Typed>(Length::of(&ctx), Direction::Write);
+    let onward = length::<Typed>(Length::of(&ctx), Direction::Write);
+    frames::follow(&ctx, onward);
     0
 }
 
@@ -30,7 +32,8 @@ pub fn sent(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 #[inline(always)]
 pub fn received(ctx: BtfTracePointContext) -> i32 {
-    let _ = length::<Typed>(Length::of(&ctx), Direction::Read);
+    let onward = length::<Typed>(Length::of(&ctx), Direction::Read);
+    frames::follow(&ctx, onward);
     0
 }
 
@@ -69,7 +72,7 @@ pub fn spliced_unix_walked(ctx: FExitContext) -> i32 {
 }
 
 #[inline(always)]
-fn spliced<A: Access>(ctx: &FExitContext) -> Option<()> {
+fn spliced<A: Access>(ctx: &FExitContext) -> Option<Onward> {
     const RESULT: usize = 5;
     let moved_bytes = ctx.arg::<i64>(RESULT);
     if moved_bytes < 0 || offset!(socket_sk) == ABSENT {
@@ -101,7 +104,7 @@ impl Length {
 
 /// A call moved bytes.
 #[inline(always)]
-pub fn length<A: Access>(told: Length, direction: Direction) -> Option<()> {
+pub fn length<A: Access>(told: Length, direction: Direction) -> Option<Onward> {
     let registers = registers();
     let several = registers.several();
     if told.moved < 0 {

@@ -94,7 +94,7 @@ fn tell<A: Access>(sock: Kernel, event: LifeEvent) -> Option<()> {
     let state = A::known(sock)?;
     // SAFETY: a map value, read only.
     let state = unsafe { &*state };
-    if state.mode != mode::HTTP1 {
+    if state.mode != mode::HTTP1 && state.mode != mode::HTTP2 {
         return None;
     }
     // SAFETY: a member of `struct sock`.

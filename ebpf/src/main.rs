@@ -7,6 +7,7 @@
 mod access;
 mod conn;
 mod emit;
+mod frames;
 mod head;
 mod lengths;
 mod lifetime;

@@ -1,7 +1,7 @@
 //! Maps and read-only settings that the agent shares with the programs.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::btf_map;
 use sonde_abi::limits::{CONNECTIONS, RING_BYTES};
@@ -9,6 +9,7 @@ use sonde_abi::settings::{KernelCounter, Offsets, Selection};
 use sonde_abi::start::PLACES;
 use sonde_abi::{ConnState, ProcessState, Start};
 
+use crate::frames::Work;
 use crate::messages::Cursor;
 
 /// Every record to the agent.
@@ -51,6 +52,18 @@ pub static CURSORS: LruHashMap<u32, Cursor, 1024> = LruHashMap::new();
 /// The program of `sys_exit`, which calls itself for each message.
 #[btf_map]
 pub static NEXT_MESSAGE: ProgramArray<1> = ProgramArray::new();
+
+/// The programs of [`crate::frames`] for what is sent, and for what is received.
+#[btf_map]
+pub static FRAMES_SENT: ProgramArray<1> = ProgramArray::new();
+
+/// See [`FRAMES_SENT`].
+#[btf_map]
+pub static FRAMES_RECEIVED: ProgramArray<1> = ProgramArray::new();
+
+/// What these programs leave for each other, by direction.
+#[btf_map]
+pub static WORK: PerCpuArray<Work, 2> = PerCpuArray::new();
 
 /// Where this kernel keeps what the programs read. Overridden and frozen before loading.
 #[unsafe(no_mangle)]

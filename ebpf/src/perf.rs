@@ -11,6 +11,7 @@ use core::ptr;
 use sonde_abi::Direction;
 
 use crate::access::{Kernel, Walked};
+use crate::frames;
 use crate::lengths::{self, Length};
 use crate::lifetime;
 use crate::syscalls::{self, Registers};
@@ -34,7 +35,8 @@ pub fn sys_exit_perf(record: *mut c_void) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 pub fn sent_perf(record: *mut c_void) -> u32 {
-    let _ = lengths::length::<Walked>(length(record), Direction::Write);
+    let onward = lengths::length::<Walked>(length(record), Direction::Write);
+    frames::follow(&TracePointContext::new(record), onward);
     PASS_ON
 }
 
@@ -42,7 +44,8 @@ pub fn sent_perf(record: *mut c_void) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 pub fn received_perf(record: *mut c_void) -> u32 {
-    let _ = lengths::length::<Walked>(length(record), Direction::Read);
+    let onward = lengths::length::<Walked>(length(record), Direction::Read);
+    frames::follow(&TracePointContext::new(record), onward);
     PASS_ON
 }
 

@@ -14,7 +14,8 @@ use core::ptr;
 use sonde_abi::Direction;
 
 use crate::access::{self, Kernel, Walked, probe};
-use crate::emit::{Moved, moved};
+use crate::emit::{Moved, Onward, moved};
+use crate::frames;
 use crate::maps::offset;
 use crate::messages::{self, Vector};
 use crate::processes::{self, Verdict};
@@ -135,17 +136,22 @@ pub fn moves_bytes(number: u64) -> bool {
 #[inline(always)]
 pub fn exits(ctx: &impl EbpfContext, result: i64, registers: impl Fn() -> Registers) {
     if result >= 0 {
-        let _ = exit(&registers(), result.cast_unsigned());
+        let onward = exit(&registers(), result.cast_unsigned());
         // Read again rather than carried along.
         if registers().several().is_some() {
             cold_path();
+            if let Some(Onward::Frames(direction)) = onward {
+                frames::give_up(direction);
+            }
             messages::again(ctx);
+            return;
         }
+        frames::follow(ctx, onward);
     }
 }
 
 #[inline(always)]
-fn exit(registers: &Registers, result: u64) -> Option<()> {
+fn exit(registers: &Registers, result: u64) -> Option<Onward> {
     if registers.call == 0 {
         return None;
     }

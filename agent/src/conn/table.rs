@@ -36,8 +36,6 @@ pub struct Limits {
     /// Bytes of heads and of waiting chunks on all connections together. Past it nothing waits for a hole, and heads
     /// that come in pieces are cut.
     pub buffered: usize,
-    /// Whether connections of HTTP/2 are read, of which every frame's header is needed. Else they are left alone.
-    pub frames: bool,
     /// A connection on which nothing is open is forgotten after so long without a byte.
     pub idle: Nanos,
     /// A connection that only awaits its end: nobody tells the end of a unix socket.
@@ -62,7 +60,6 @@ impl Default for Limits {
             reassembly: Bounds { chunks: 64, bytes: 256 << 10, time: 50_000_000 },
             head: sonde_abi::limits::HEAD_BYTES as usize,
             buffered: 32 << 20,
-            frames: true,
             idle: 300 * SECOND,
             closing: 10 * SECOND,
             waiting: 3600 * SECOND,
@@ -396,16 +393,8 @@ impl Connections {
         let Some(connection) = connections.get_mut(slot) else { return };
         let Connection { identity, stream: Some(stream), buffered: own, .. } = connection else { return };
         let head_bytes = if *buffered > limits.buffered { SHORT_HEAD } else { limits.head };
-        let mut context = Context {
-            identity,
-            ids: last_id,
-            counters,
-            events,
-            head_bytes,
-            frames: limits.frames,
-            capture,
-            now: time,
-        };
+        let mut context =
+            Context { identity, ids: last_id, counters, events, head_bytes, capture, now: time };
         let ran = catch_unwind(AssertUnwindSafe(|| run(stream, &limits.reassembly, &mut context)));
         if ran.is_err() {
             counters.lose(Lost::ParserPanic, 1);

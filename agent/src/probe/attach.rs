@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, MapData, ProgramArray};
-use aya::programs::{BtfTracePoint, FExit, Program, TracePoint};
+use aya::programs::{BtfTracePoint, FExit, Program, ProgramError as AyaProgramError, ProgramFd, TracePoint};
 use aya::util::nr_cpus;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, Pod};
 use sonde_abi::settings::{Offsets, Selection};
@@ -56,8 +56,8 @@ pub struct Probes {
     /// How processes began. Taken by whoever asks first.
     pub starts: Option<ProcessStarts>,
     counters: KernelCounters,
-    /// An array of programs is emptied when its last descriptor is closed.
-    _next_message: Option<ProgramArray<MapData>>,
+    /// Arrays of programs, which are emptied when their last descriptors are closed.
+    calls: Vec<ProgramArray<MapData>>,
     #[cfg(feature = "log")]
     log: Option<super::log::ProgramLog>,
     programs: Ebpf,
@@ -125,17 +125,17 @@ impl Probes {
             processes,
             starts,
             counters,
-            _next_message: None,
+            calls: Vec::new(),
             #[cfg(feature = "log")]
             log,
             programs,
         };
         for (program, place, without) in wanted(settings.family, settings.perf_events) {
             let outcome = match place {
-                Place::At(tracepoint) => probes
+                Place::At(tracepoint) | Place::Called(tracepoint, _) => probes
                     .program::<BtfTracePoint>(program)
                     .and_then(|loaded| loaded.load(tracepoint.name(), &btf).map_err(chain)),
-                Place::Event(_) => {
+                Place::Event(_) | Place::CalledByEvent(..) => {
                     probes.program::<TracePoint>(program).and_then(|loaded| loaded.load().map_err(chain))
                 }
                 Place::After(function) => probes
@@ -145,7 +145,14 @@ impl Probes {
             probes.note(program, place, without, outcome)?;
         }
         if settings.family == HookFamily::Syscalls {
-            probes.link_messages(settings.perf_events)?;
+            // It calls itself, once for each message of a call that moves several.
+            let program = if settings.perf_events { "sys_exit_perf" } else { "sys_exit" };
+            let linked = if settings.perf_events {
+                probes.link::<TracePoint>(program, "NEXT_MESSAGE")
+            } else {
+                probes.link::<BtfTracePoint>(program, "NEXT_MESSAGE")
+            };
+            linked.map_err(|why| ProbeError::Load { what: "map NEXT_MESSAGE".into(), why })?;
         }
         Ok((probes, ring))
     }
@@ -167,25 +174,25 @@ impl Probes {
                 (None, Place::After(_)) => {
                     self.program::<FExit>(program).and_then(|loaded| loaded.attach().map(drop).map_err(chain))
                 }
+                (None, Place::Called(_, array)) => self.link::<BtfTracePoint>(program, array),
+                (None, Place::CalledByEvent(_, array)) => self.link::<TracePoint>(program, array),
             };
             self.note(program, place, without, outcome)?;
         }
         Ok(())
     }
 
-    /// Lets the program of `sys_exit` call itself, once for each message of a call that moves several.
-    fn link_messages(&mut self, perf_events: bool) -> Result<(), ProbeError> {
-        const WHAT: &str = "map NEXT_MESSAGE";
-        let why = |why| ProbeError::Load { what: WHAT.into(), why };
-        let mut map =
-            ProgramArray::try_from(take_map(&mut self.programs, "NEXT_MESSAGE")?).map_err(wrap(WHAT))?;
-        let fd = if perf_events {
-            self.program::<TracePoint>("sys_exit_perf").map_err(why)?.fd()
-        } else {
-            self.program::<BtfTracePoint>("sys_exit").map_err(why)?.fd()
-        };
-        map.set(0, fd.map_err(wrap(WHAT))?, 0).map_err(wrap(WHAT))?;
-        self._next_message = Some(map);
+    /// Lets programs call this one, by the first element of an array.
+    fn link<P>(&mut self, program: &str, array: &'static str) -> Result<(), String>
+    where
+        P: Callable,
+        for<'a> &'a mut P: TryFrom<&'a mut Program, Error: std::error::Error>,
+    {
+        let map = take_map(&mut self.programs, array).map_err(chain)?;
+        let mut map = ProgramArray::try_from(map).map_err(chain)?;
+        let program = self.program::<P>(program)?;
+        map.set(0, program.descriptor().map_err(chain)?, 0).map_err(chain)?;
+        self.calls.push(map);
         Ok(())
     }
 
@@ -269,6 +276,23 @@ impl Probes {
             }
         }
         sum + pair.into_iter().flatten().min().unwrap_or(0)
+    }
+}
+
+/// Programs that others may call.
+trait Callable {
+    fn descriptor(&self) -> Result<&ProgramFd, AyaProgramError>;
+}
+
+impl Callable for BtfTracePoint {
+    fn descriptor(&self) -> Result<&ProgramFd, AyaProgramError> {
+        self.fd()
+    }
+}
+
+impl Callable for TracePoint {
+    fn descriptor(&self) -> Result<&ProgramFd, AyaProgramError> {
+        self.fd()
     }
 }
 

@@ -11,6 +11,10 @@ pub enum Place {
     Event(Tracepoint),
     /// At the end of a function of the kernel, one of [`crate::kernel::FUNCTIONS`].
     After(&'static str),
+    /// Where another program calls it that is at this tracepoint, by the first element of an array.
+    Called(Tracepoint, &'static str),
+    /// The same with a program at the tracepoint's perf event.
+    CalledByEvent(Tracepoint, &'static str),
 }
 
 impl Place {
@@ -18,7 +22,10 @@ impl Place {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::At(tracepoint) | Self::Event(tracepoint) => tracepoint.name(),
+            Self::At(tracepoint)
+            | Self::Event(tracepoint)
+            | Self::Called(tracepoint, _)
+            | Self::CalledByEvent(tracepoint, _) => tracepoint.name(),
             Self::After(function) => function,
         }
     }
@@ -32,13 +39,16 @@ pub(super) type Wanted = (&'static str, Place, Option<&'static str>);
 
 /// The programs of a family in the order of attaching.
 pub(super) fn wanted(family: HookFamily, perf_events: bool) -> Vec<Wanted> {
-    use Place::{After, At, Event};
+    use Place::{After, At, Called, CalledByEvent, Event};
     use Tracepoint as T;
     const ANOTHER: &str = "a process may be taken for the one that had its id, or its program, before";
     const FORKED: &str = "a forked process that ends before it is looked at is not known";
     const NAMELESS: &str = "a process that ends before it is looked at has no name";
     const LIFE: &str = "who called connect and when connections end is not seen";
     const SOME_LIFE: &str = "some connects and ends of connections are not seen";
+    const FRAMES: &str = "HTTP/2 and gRPC are not seen";
+    const SENT: &str = "FRAMES_SENT";
+    const RECEIVED: &str = "FRAMES_RECEIVED";
     const TCP: (Place, Option<&str>) =
         (After("tcp_splice_read"), Some("what splice(2) takes from a TCP socket is a gap"));
     const UNIX: (Place, Option<&str>) = (
@@ -64,15 +74,27 @@ pub(super) fn wanted(family: HookFamily, perf_events: bool) -> Vec<Wanted> {
             ("received", At(T::SockRecvLength), None),
             ("spliced_tcp", TCP.0, TCP.1),
             ("spliced_unix", UNIX.0, UNIX.1),
+            ("frames_sent", Called(T::SockSendLength, SENT), Some(FRAMES)),
+            ("frames_received", Called(T::SockRecvLength, RECEIVED), Some(FRAMES)),
         ]),
         (HookFamily::Lengths, true) => wanted.extend([
             ("sent_perf", Event(T::SockSendLength), None),
             ("received_perf", Event(T::SockRecvLength), None),
             ("spliced_tcp_walked", TCP.0, TCP.1),
             ("spliced_unix_walked", UNIX.0, UNIX.1),
+            ("frames_perf_sent", CalledByEvent(T::SockSendLength, SENT), Some(FRAMES)),
+            ("frames_perf_received", CalledByEvent(T::SockRecvLength, RECEIVED), Some(FRAMES)),
         ]),
-        (HookFamily::Syscalls, false) => wanted.push(("sys_exit", At(T::SysExit), None)),
-        (HookFamily::Syscalls, true) => wanted.push(("sys_exit_perf", Event(T::SysExit), None)),
+        (HookFamily::Syscalls, false) => wanted.extend([
+            ("sys_exit", At(T::SysExit), None),
+            ("frames_exit_sent", Called(T::SysExit, SENT), Some(FRAMES)),
+            ("frames_exit_received", Called(T::SysExit, RECEIVED), Some(FRAMES)),
+        ]),
+        (HookFamily::Syscalls, true) => wanted.extend([
+            ("sys_exit_perf", Event(T::SysExit), None),
+            ("frames_perf_sent", CalledByEvent(T::SysExit, SENT), Some(FRAMES)),
+            ("frames_perf_received", CalledByEvent(T::SysExit, RECEIVED), Some(FRAMES)),
+        ]),
     }
     wanted
 }

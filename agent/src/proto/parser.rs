@@ -31,8 +31,6 @@ pub struct Context<'a> {
     pub events: &'a mut Vec<Event>,
     /// Bytes of a head that are kept while it comes in pieces.
     pub head_bytes: usize,
-    /// Frames of HTTP/2 are captured well enough to be read.
-    pub frames: bool,
     /// What is kept of a head beside what every span needs.
     pub capture: &'a Capture,
     /// Time of what is being told.
@@ -140,7 +138,7 @@ impl Parser {
         #[cfg(test)]
         assert!(segment.bytes != Self::PANIC, "asked for by a test");
         let verdict = match self {
-            Self::Http1(http1) => match http1.joined_among_frames(segment, context) {
+            Self::Http1(http1) => match http1.joined_among_frames(segment) {
                 Some(onset) => {
                     let mut http2 = Box::new(Http2::joined(onset));
                     let verdict = http2.segment(segment, direction, context);
@@ -154,7 +152,7 @@ impl Parser {
         };
         match (verdict, &mut *self) {
             (Verdict::Stay, _) => {}
-            (Verdict::HandOver(Successor::Http2), Self::Http1(http1)) if context.frames => {
+            (Verdict::HandOver(Successor::Http2), Self::Http1(http1)) => {
                 let handed = http1.hand_over(direction);
                 let rest = segment.from(handed.resume);
                 let mut http2 = Box::new(Http2::after_http1(handed, direction));

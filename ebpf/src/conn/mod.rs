@@ -151,7 +151,6 @@ impl Socket {
     pub unsafe fn describe<A: Access>(&self, state: &ConnState, header: *mut ChunkHeader) {
         // SAFETY: fields of a header that the caller vouches for; members of `struct sock_common`.
         unsafe {
-            (*header).sock = self.sock as u64;
             (*header).first_local = state.first_local;
             (*header).first_peer = state.first_peer;
             (*header).role = state.role;

@@ -269,7 +269,7 @@ impl Http1 {
         {
             framing = Framing::Unknown;
         }
-        if status == 101 && context.frames && fields::agrees_on_http2(lines) {
+        if status == 101 && fields::agrees_on_http2(lines) {
             // The answer follows as that of stream 1 (RFC 7540, section 3.2).
             self.handed = self.outstanding.hand_over();
             self.end_open(None, Some(Quality::Gap), context);

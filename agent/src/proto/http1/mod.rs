@@ -96,9 +96,9 @@ impl Http1 {
     }
 
     /// Whether the connection was joined late and turns out to be HTTP/2: then, since when it is observed.
-    pub(super) fn joined_among_frames(&self, segment: &Segment<'_>, context: &Context<'_>) -> Option<Onset> {
+    pub(super) fn joined_among_frames(&self, segment: &Segment<'_>) -> Option<Onset> {
         // Its first bytes would have been the preface, which looks like a request.
-        let may_be = context.frames && self.requests.is_none() && self.onset != Onset::FirstByte;
+        let may_be = self.requests.is_none() && self.onset != Onset::FirstByte;
         (may_be && is_http2(segment.bytes, segment.length)).then_some(self.onset)
     }
 

@@ -3,13 +3,11 @@
 mod properties;
 mod wire;
 
-use std::sync::Arc;
-
 use sonde_abi::LifeEvent;
 
 use self::wire::*;
-use crate::conn::{Connections, Direction, Limits, Role};
-use crate::proto::{Call, Event, Milestone};
+use crate::conn::{Direction, Role};
+use crate::proto::{Event, Milestone};
 
 /// A message of gRPC.
 fn message(length: usize) -> Vec<u8> {
@@ -227,30 +225,6 @@ fn upgraded_from_http1() {
         wire.send(SERVER, &answer);
     });
     assert_eq!(told, "GET /up 200 | 0 | 5\nGET /next 404 | 0 | 0\n");
-}
-
-/// Where frames are not captured, a connection is left to itself, and an upgrade is the end of its request.
-#[test]
-fn left_alone_where_frames_are_not_captured() {
-    for upgraded in [false, true] {
-        let mut wire = Wire::new(Role::Server);
-        let limits = Limits { frames: false, ..Limits::default() };
-        wire.end.connections = Connections::new(limits, Arc::clone(&wire.end.counters));
-        if upgraded {
-            wire.send(CLIENT, b"GET /up HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n");
-            wire.send(SERVER, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n");
-        }
-        wire.open();
-        let [request, answer] =
-            [wire.request(3, END_STREAM, "GET", "/"), wire.response(3, END_STREAM, "200")];
-        wire.send(CLIENT, &request);
-        wire.send(SERVER, &answer);
-        let statuses = wire.exchanges().into_iter().map(|exchange| {
-            let Call::Http(call) = &exchange.call;
-            call.status
-        });
-        assert_eq!(statuses.collect::<Vec<_>>(), [Some(101)][..usize::from(upgraded)]);
-    }
 }
 
 /// A server may say its settings before it has read anything.
