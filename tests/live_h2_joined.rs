@@ -44,7 +44,8 @@ fn late(eye: &Eye, client: Client, server: &Server, pause_ms: u32) -> Row {
     let calls = busy.finish();
     let seen = watch.finish();
     let ports: BTreeSet<&str> = seen.spans.iter().map(|span| span.attribute("network.peer.port")).collect();
-    assert_eq!(ports.len(), 51, "{what}: the server's port, and those of the connections");
+    let told = "ports of the server and of the connections";
+    assert_eq!(ports.len(), 51, "{what}: {told} in {} spans\nsonde said: {}", seen.spans.len(), seen.log);
     compare(&what, server, &calls, observing, &seen)
 }
 

@@ -31,7 +31,7 @@ pub const PIECES_PER_CALL: u32 = 4;
 pub const SOFT_HEAD_BYTES: u32 = 4096;
 
 /// Payload bytes of a record of frames, and what of a call is looked at at once. A power of two less one.
-pub const FRAMES_PIECE: usize = 2047;
+pub const FRAMES_PIECE: usize = 1023;
 
 /// Contents of a stream (DATA of HTTP/2) up to which a frame that goes on behind a piece is copied: a further record costs more.
 pub const SHORT_CONTENT: u64 = 256;
@@ -39,8 +39,8 @@ pub const SHORT_CONTENT: u64 = 256;
 /// Bytes copied of a longer frame behind its header: the length of the padding, and how a gRPC message begins.
 pub const CONTENT_START: u64 = 16;
 
-/// Pieces of frames that one call makes at most: the kernel lets programs call each other 33 times, and each time makes two.
-pub const FRAMES_PIECES: u64 = 62;
+/// Pieces of frames that one call makes at most: the kernel lets programs call each other 33 times, and each time makes four.
+pub const FRAMES_PIECES: u64 = 124;
 
 /// Buffers of a vectored call that one piece of frames takes at most.
 pub const FRAMES_BUFFERS: u32 = 32;
@@ -49,7 +49,7 @@ pub const FRAMES_BUFFERS: u32 = 32;
 pub const FRAMES_PER_PIECE: u32 = (FRAMES_PIECE as u32 + 8).div_ceil(9);
 
 /// Payload bytes of a record of chunks (RFC 9112, section 7.1), which may be shorter than any frame.
-pub const CHUNKS_PIECE: u64 = 511;
+pub const CHUNKS_PIECE: u64 = 255;
 
 /// Chunks that one such piece takes at most: the smallest has six bytes.
 pub const CHUNKS_PER_PIECE: u32 = (CHUNKS_PIECE as u32 + 8).div_ceil(6);

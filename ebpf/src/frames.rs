@@ -159,14 +159,18 @@ fn step<A: Access>(ctx: &impl EbpfContext, direction: Direction, socket: impl Fn
     let Some(state) = A::known(sock) else { return };
     // SAFETY: as in `emit::moved`.
     let state = unsafe { &mut *state };
-    // Two pieces, written out: the kernel lets programs call each other so often and no more.
+    // Four pieces, written out: the kernel lets programs call each other so often and no more, and the verifier takes a loop of
+    // them for one without end.
     let goes_on = if work.pieces == 0 {
         // By itself, and the first piece by the next call: the verifier follows each way through this.
         // SAFETY: a header.
         unsafe { Socket { sock }.describe::<A>(state, &raw mut work.record) };
         work.first_piece(state, direction)
     } else {
-        work.next_piece(state, direction) && work.next_piece(state, direction)
+        work.next_piece(state, direction)
+            && work.next_piece(state, direction)
+            && work.next_piece(state, direction)
+            && work.next_piece(state, direction)
     };
     if goes_on {
         go_on(ctx, direction);

@@ -145,9 +145,9 @@ impl Parser {
         #[cfg(test)]
         assert!(segment.bytes != Self::PANIC, "asked for by a test");
         let verdict = match self {
-            Self::Http1(http1) => match http1.joined_among_frames(segment) {
-                Some(onset) => {
-                    let mut http2 = Box::new(Http2::joined(onset));
+            Self::Http1(http1) => match http1.joined_among_frames(segment, direction) {
+                Some((onset, header)) => {
+                    let mut http2 = Box::new(Http2::joined(onset, header, direction));
                     let verdict = http2.segment(segment, direction, context);
                     *self = Self::Http2(http2);
                     verdict

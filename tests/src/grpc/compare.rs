@@ -154,7 +154,7 @@ impl Pair<'_> {
         }
         let failed = match span.kind {
             Kind::Client => told != "OK",
-            Kind::Server => {
+            Kind::Server | Kind::Internal => {
                 ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"]
                     .contains(&told)
             }
@@ -230,7 +230,7 @@ fn counts(planned: &Planned, call: &Call, span: &Span, may_lack: bool) -> Vec<St
     let packed = |n: u64| if planned.gzip { 1..=n } else { n..=n };
     let (to, from) = match span.kind {
         Kind::Client => ("sent", "received"),
-        Kind::Server => ("received", "sent"),
+        Kind::Server | Kind::Internal => ("received", "sent"),
     };
     let bytes = |n: u64, range: RangeInclusive<u64>| if whole { packed(n) } else { range };
     let expected = [

@@ -21,7 +21,7 @@ use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Begins, Direction, Nanos, Segment};
-use crate::proto::http2::is_http2;
+use crate::proto::http2::{HeaderAlone, is_http2};
 use crate::proto::parser::{Context, Ending, Onset, Verdict};
 use crate::proto::{Exchange, ExchangeId, Failure, Quality};
 use sonde_abi::sniff::Start;
@@ -54,6 +54,8 @@ pub struct Http1 {
     handed: Option<Box<Exchange>>,
     /// The exchange that the session follows.
     pub(super) handshake: Option<ExchangeId>,
+    /// What may be a frame's header of HTTP/2, by itself, and in which direction.
+    header: Option<Box<(Direction, HeaderAlone)>>,
 }
 
 /// What the parser of another protocol needs to take over.
@@ -85,6 +87,7 @@ impl Http1 {
             resume: 0,
             handed: None,
             handshake: None,
+            header: None,
         }
     }
 
@@ -99,11 +102,28 @@ impl Http1 {
         }
     }
 
-    /// Whether the connection was joined late and turns out to be HTTP/2: then, since when it is observed.
-    pub(super) fn joined_among_frames(&self, segment: &Segment<'_>) -> Option<Onset> {
+    /// Whether the connection was joined late and turns out to be HTTP/2: then, since when it is observed, and the frame's header
+    /// whose payload this is, if that came by itself.
+    pub(super) fn joined_among_frames(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+    ) -> Option<(Onset, Option<HeaderAlone>)> {
         // Its first bytes would have been the preface, which looks like a request.
-        let may_be = self.requests.is_none() && self.onset != Onset::FirstByte;
-        (may_be && is_http2(segment.bytes, segment.length)).then_some(self.onset)
+        if self.requests.is_some() || self.onset == Onset::FirstByte {
+            return None;
+        }
+        if is_http2(segment.bytes, segment.length) {
+            return Some((self.onset, None));
+        }
+        let before = self.header.take_if(|before| before.0 == direction).map(|before| before.1);
+        if let Some(header) = before.filter(|header| header.begins_message(segment)) {
+            return Some((self.onset, Some(header)));
+        }
+        if let Some(header) = HeaderAlone::of(segment, 0) {
+            self.header = Some(Box::new((direction, header)));
+        }
+        None
     }
 
     /// Reads the next bytes of one direction.

@@ -9,7 +9,7 @@ pub(super) const HEADER: usize = 9;
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Longest payload unless the other end announced another (section 6.5.2).
-const LONGEST: u32 = 16_384;
+pub(super) const LONGEST: u32 = 16_384;
 
 /// END_STREAM of DATA and HEADERS, ACK of SETTINGS and PING.
 pub(super) const END_STREAM: u8 = 0x1;
@@ -95,8 +95,27 @@ impl Frame {
         }
     }
 
+    /// It holds a whole header block with a pseudo-header of a request or a response.
+    pub(super) fn begins_message(self, payload: &[u8]) -> bool {
+        if self.kind != Kind::Headers || !self.has(END_HEADERS) {
+            return false;
+        }
+        let Some(block) = fragment(self, payload) else { return false };
+        let mut found = false;
+        let read = Decoder::new(true).block(block, |Field { name, value }| {
+            found |= match (name, value) {
+                (Some(b":method"), Some(value)) => {
+                    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+                }
+                (Some(b":status"), Some(value)) => value.len() == 3 && value.iter().all(u8::is_ascii_digit),
+                _ => false,
+            };
+        });
+        found && read.is_ok()
+    }
+
     /// It looks as all senders make them: what a proof is made of.
-    fn is_usual(self, longest: u32) -> bool {
+    pub(super) fn is_usual(self, longest: u32) -> bool {
         let flags = match self.kind {
             Kind::Data => END_STREAM | PADDED,
             Kind::Headers => END_STREAM | END_HEADERS | PADDED | PRIORITY,
@@ -158,27 +177,11 @@ pub(crate) fn is_http2(bytes: &[u8], all: u64) -> bool {
         let Ok(length) = usize::try_from(frame.length) else { return false };
         at = payload + length;
         let Some(payload) = bytes.get(payload..at) else { return false };
-        if frame.kind == Kind::Headers && frame.has(END_HEADERS) && begins_message(frame, payload) {
+        if frame.begins_message(payload) {
             return true;
         }
     }
     false
-}
-
-/// The header block has a pseudo-header of a request or a response.
-fn begins_message(frame: Frame, payload: &[u8]) -> bool {
-    let Some(block) = fragment(frame, payload) else { return false };
-    let mut found = false;
-    let read = Decoder::new(true).block(block, |Field { name, value }| {
-        found |= match (name, value) {
-            (Some(b":method"), Some(value)) => {
-                !value.is_empty() && value.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
-            }
-            (Some(b":status"), Some(value)) => value.len() == 3 && value.iter().all(u8::is_ascii_digit),
-            _ => false,
-        };
-    });
-    found && read.is_ok()
 }
 
 /// The part of a header block in the payload of a HEADERS, PUSH_PROMISE or CONTINUATION frame, without padding and what

@@ -1,8 +1,8 @@
 //! One direction of a connection: where in which frame its next byte stands.
 
-use super::frame::{Frame, Kind};
+use super::frame::{Frame, HEADER, Kind, LONGEST};
 use super::hpack::Decoder;
-use crate::conn::{Nanos, Stamp};
+use crate::conn::{Nanos, Segment, Stamp};
 
 /// Capacity that a buffer keeps between frames.
 const KEPT_CAPACITY: usize = 1024;
@@ -60,6 +60,34 @@ pub(super) struct Opened {
     pub(super) position: u64,
 }
 
+/// A frame's header that was moved by a call of its own. So reads who reads without a buffer: Go's server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeaderAlone {
+    pub(super) frame: Frame,
+    pub(super) first: Stamp,
+    pub(super) position: u64,
+}
+
+impl HeaderAlone {
+    /// What such a call seems to be, of a payload that is still to come and not longer than usual.
+    pub(crate) fn of(call: &Segment<'_>, longest: u32) -> Option<Self> {
+        let bytes: &[u8; HEADER] = call.bytes.try_into().ok()?;
+        let frame = Frame::parse(bytes);
+        let is_one = call.length == HEADER as u64 && frame.is_usual(longest.max(LONGEST)) && frame.length > 0;
+        is_one.then_some(Self { frame, first: call.stamp, position: call.position })
+    }
+
+    /// The next call brings the payload, all of it and nothing else: that is as good a proof as a run of frames.
+    pub(crate) fn precedes(&self, call: &Segment<'_>) -> bool {
+        self.position + HEADER as u64 == call.position && call.length == u64::from(self.frame.length)
+    }
+
+    /// With that payload it says that the connection is HTTP/2.
+    pub(crate) fn begins_message(&self, call: &Segment<'_>) -> bool {
+        self.precedes(call) && self.frame.begins_message(call.bytes)
+    }
+}
+
 /// One direction.
 #[derive(Debug)]
 pub(super) struct Half {
@@ -81,6 +109,8 @@ pub(super) struct Half {
     pub(super) longest: u32,
     /// Blocks were lost since the connection is observed.
     pub(super) lost_blocks: bool,
+    /// While lost: what may be a frame's header, read by a call of its own.
+    pub(super) header: Option<HeaderAlone>,
     /// When bytes last went by of which nobody knows what frames they were.
     pub(super) skipped: Option<Nanos>,
     /// No more bytes will come.
@@ -101,9 +131,21 @@ impl Half {
             skips_block: false,
             longest: 0,
             lost_blocks: false,
+            header: None,
             skipped: None,
             ended: false,
         }
+    }
+
+    /// While lost: the header of the frame whose payload this call brings.
+    pub(super) fn header_before(&mut self, call: &Segment<'_>) -> Option<HeaderAlone> {
+        match self.header.take() {
+            Some(header) if header.precedes(call) => return Some(header),
+            Some(header) => self.skipped = Some(header.first.time),
+            None => {}
+        }
+        self.header = HeaderAlone::of(call, self.longest);
+        None
     }
 
     /// Bytes kept of what came in pieces.

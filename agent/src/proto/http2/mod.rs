@@ -13,6 +13,7 @@ mod reading;
 mod streams;
 
 pub(crate) use self::frame::{error_name, is_http2};
+pub(crate) use self::half::HeaderAlone;
 
 #[cfg(test)]
 use self::frame::PREFACE;
@@ -76,18 +77,20 @@ impl Http2 {
         }
     }
 
-    /// For a connection that is joined somewhere among its frames.
-    pub(super) fn joined(onset: Onset) -> Self {
+    /// For a connection that is joined somewhere among its frames. `header` stands before what comes next in a direction.
+    pub(super) fn joined(onset: Onset, header: Option<HeaderAlone>, direction: Direction) -> Self {
         let half = || Half::new(State::Lost, true);
         let mark = (onset == Onset::Joined).then_some(Quality::Joined);
-        Self {
+        let mut joined = Self {
             halves: [half(), half()],
             client: None,
             streams: Streams::new(mark, None),
             repeated: Repeated::default(),
             looks: 0,
             goaway: None,
-        }
+        };
+        joined.half(direction).header = header;
+        joined
     }
 
     /// Reads the next bytes of one direction.

@@ -2,8 +2,8 @@
 
 use super::Http2;
 use super::frame::{END_HEADERS, Frame, HEADER, Kind, PREFACE, fragment_start, prove};
-use super::half::{Opened, Payload, State, What};
-use crate::conn::{Direction, Stamp};
+use super::half::{HeaderAlone, Opened, Payload, State, What};
+use crate::conn::{Direction, Segment, Stamp};
 use crate::proto::parser::Context;
 
 impl Http2 {
@@ -50,8 +50,16 @@ impl Http2 {
                 rest
             }
             State::Lost => {
+                let call = Segment { bytes, length: all, position, stamp, tail: None, end: false };
+                if let Some(HeaderAlone { frame, first, position }) = half.header_before(&call) {
+                    (half.first, half.start) = (first, position);
+                    half.state = State::Header;
+                    self.doubt(direction, context);
+                    self.begin(frame, first, direction, context);
+                    return bytes;
+                }
                 let proven = prove(bytes, all, half.longest);
-                if proven != Some(0) {
+                if proven != Some(0) && half.header.is_none() {
                     half.skipped = Some(stamp.time);
                 }
                 if let Some(at) = proven {

@@ -388,6 +388,28 @@ fn joined_late_by_a_request() {
     assert_eq!(told(b"the end of a frame"), "GET /3 200 | 0 | ? | Gap\n");
 }
 
+/// Go's server reads each frame by two calls.
+#[test]
+fn joined_late_where_headers_come_alone() {
+    let told = told(|wire| {
+        let first = wire.request(1, 0, "POST", "/1");
+        wire.end.flags |= sonde_abi::record::flags::LATE;
+        wire.end.positions = [70_000 + first.len() as u64, 80_000];
+        let content = frame(DATA, END_STREAM, 1, b"what was under way");
+        let requests = [3, 5].map(|stream| wire.request(stream, END_STREAM, "GET", &format!("/{stream}")));
+        for bytes in [&content, &requests[0], &requests[1]] {
+            let (header, payload) = bytes.split_at(9);
+            wire.send(CLIENT, header);
+            wire.send(CLIENT, payload);
+        }
+        for stream in [1, 3, 5] {
+            let answer = wire.response(stream, END_STREAM, "200");
+            wire.send(SERVER, &answer);
+        }
+    });
+    assert_eq!(told, "GET /3 200 | 0 | 0 | Joined\nGET /5 200 | 0 | 0 | Joined\n");
+}
+
 #[test]
 fn blocks_that_begin_no_request() {
     let told = told(|wire| {
