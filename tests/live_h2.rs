@@ -235,7 +235,13 @@ fn logged(line: &str) -> (u16, Call) {
 fn h2load_with_512_streams() {
     let _gate = gate::enter();
     let format = "log_format told '$remote_port\t$request_method\t$request_uri\t$status\t$content_length\t$body_bytes_sent';";
-    let pages = format!("access_log access.log told; http2_max_concurrent_streams 256; {PAGES}");
+    // Half of the pages sleep, so that streams stay open and a debug build of Sonde keeps up.
+    let service = servers::hyper(&Setting::default());
+    let pages = format!(
+        "access_log access.log told; http2_max_concurrent_streams 256; {PAGES}\n\
+         location /sleep/ {{ proxy_pass {}; }}",
+        service.url()
+    );
     let server = servers::nginx_h2(format, &pages, &Setting::default());
     let log = server.folder().join("access.log");
     for size in [20_usize, 2_000, 20_000] {
@@ -243,12 +249,12 @@ fn h2load_with_512_streams() {
     }
     let mut before = 0;
     for eye in Eye::all() {
-        // It makes them faster than a debug build writes them: no more spans than wait for an output.
         let paths: Vec<String> = (0..350)
-            .map(|i| match i % 5 {
+            .map(|i| match i % 10 {
+                5.. => format!("/sleep/200/{}", fresh("p")),
                 0 => format!("/bytes/20/{}", fresh("p")),
                 1 => format!("/bytes/2000/{}", fresh("p")),
-                2 if i % 10 == 2 => format!("/bytes/20000/{}", fresh("p")),
+                2 => format!("/bytes/20000/{}", fresh("p")),
                 3 => format!("/status/404/{}", fresh("p")),
                 _ => format!("/hello/{}", fresh("p")),
             })
