@@ -194,7 +194,7 @@ fn nginx() {
 /// asyncio reads up to 256 KiB by one call, which is more than the kernel side looks at.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_reads_of_a_quarter_mebibyte() {
+fn reads_of_a_quarter_mebibyte() {
     let _gate = gate::enter();
     through_nginx(&[Client::Httpx]);
 }

@@ -273,7 +273,7 @@ fn long_websocket_sessions_are_not_told_wrong() {
 
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_long_websocket_sessions() {
+fn long_websocket_sessions() {
     let _gate = gate::enter();
     for hooks in gate::hook_families() {
         let (found, all) = long_sessions(&hooks);

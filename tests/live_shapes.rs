@@ -141,16 +141,6 @@ fn byte_by_byte() {
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn bodies_up_and_down() {
-    bodies(|| Report::without_sizes_of(&["/echo/chunked/"]));
-}
-
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn open_sizes_of_chunked_bodies() {
-    bodies(Report::default);
-}
-
-fn bodies(report: fn() -> Report) {
     let _gate = gate::enter();
     for hooks in gate::hook_families() {
         for server in [servers::go(&Setting::default()), servers::python(&Setting::default())] {
@@ -186,7 +176,7 @@ fn bodies(report: fn() -> Report) {
             let plan = [Planned::post(format!("/echo/{}", fresh("u")), 1_500_000)];
             calls.extend(Client::Curl.run(&server.url(), 1, &plan));
             let finished = agent.finish();
-            let mut report = report();
+            let mut report = Report::default();
             report.both_ends(server.port, &calls, &finished.spans);
             report.check(&format!("bodies, {} ({hooks})", server.process.name), &finished.log);
         }

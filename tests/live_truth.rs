@@ -8,12 +8,6 @@ use sonde_tests::compare::Report;
 use sonde_tests::servers::{self, Server, Setting};
 use sonde_tests::{Call, Kind, Planned, Run, durations, gate};
 
-/// A server that writes the head and all chunks of a body by one call: beyond the first pieces of it no size line is copied,
-/// and the client's reads show some.
-fn by_one_call() -> Report {
-    Report::without_sizes_of(&["/stream/"])
-}
-
 /// Each client makes `count` requests of all sorts, one at a time and sixteen at a time.
 fn matrix(server: &Server, clients: &[Client], count: usize, report: fn() -> Report) {
     for hooks in gate::hook_families() {
@@ -63,14 +57,14 @@ fn uvicorn_fastapi() {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn node_http() {
     let _gate = gate::enter();
-    matrix(&servers::node("http", &Setting::default()), &[Client::Node, Client::Curl], 300, by_one_call);
+    matrix(&servers::node("http", &Setting::default()), &[Client::Node, Client::Curl], 300, Report::default);
 }
 
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn node_express() {
     let _gate = gate::enter();
-    matrix(&servers::node("express", &Setting::default()), &[Client::Requests], 300, by_one_call);
+    matrix(&servers::node("express", &Setting::default()), &[Client::Requests], 300, Report::default);
 }
 
 #[test]
@@ -91,7 +85,7 @@ fn go_net_http() {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn rust_hyper() {
     let _gate = gate::enter();
-    matrix(&servers::hyper(&Setting::default()), &[Client::Curl, Client::Node], 300, by_one_call);
+    matrix(&servers::hyper(&Setting::default()), &[Client::Curl, Client::Node], 300, Report::default);
 }
 
 #[test]
@@ -110,10 +104,10 @@ fn sizes_of_chunked_bodies() {
     });
 }
 
-/// The head and all chunks by one call ([`by_one_call`]).
+/// The head and all chunks by one call.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_sizes_of_chunked_bodies() {
+fn sizes_of_chunked_bodies() {
     let setting = Setting::default();
     chunked(|| {
         vec![servers::node("http", &setting), servers::node("express", &setting), servers::hyper(&setting)]

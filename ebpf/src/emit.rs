@@ -461,6 +461,13 @@ impl Call<'_> {
         let more = !whole && (more || self.state.flags & state_flags::PIPELINED != 0);
         let chunks = first && end != 0 && !more && piece.chunks_at(end);
         if !(more || chunks) {
+            if first && end != 0 && len - end <= 8 {
+                // Where chunks follow, the first one's line begins here, or in the next call.
+                let (next, behind) = (self.position + end, self.position + len);
+                let last = piece.last();
+                let frames = self.frames();
+                *frames = Frames { next, seen: behind, last, place: place::COPIED };
+            }
             self.submit::<A>(record, size, len as u32);
             return Next::Stop;
         }

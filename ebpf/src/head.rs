@@ -119,19 +119,32 @@ impl<const N: usize> Piece<N> {
         equal(these, b'\n') & equal(next, b'\r')
     }
 
-    /// Whether a chunk's size line stands at `at`, all that is looked at of it included.
+    /// Whether a chunk's size line stands at `at`, all of it.
     #[inline(always)]
     pub fn chunks_at(&self, at: u64) -> bool {
-        if at + sniff::LOOK as u64 > self.len as u64 {
+        if at > (N - sniff::LOOK) as u64 {
             return false;
         }
         let at = bounded(at, (N - sniff::LOOK) as u64);
+        let (low, high) = (self.word_at(at), self.word_at(at + 8));
+        let line = chunks::line(low, high, &opaque);
+        // What stands behind the piece is another record's: a line that goes on there is none.
+        line.bad == 0 && at + line.octets <= self.len as u64
+    }
+
+    /// The last eight bytes.
+    #[inline(always)]
+    pub fn last(&self) -> u64 {
+        self.word_at(bounded((self.len as u64).wrapping_sub(8), (N - 8) as u64))
+    }
+
+    /// The eight bytes from `at` on, at most `N - 8`.
+    #[inline(always)]
+    fn word_at(&self, at: u64) -> u64 {
         let bits = (at & 7) * 8;
         // SAFETY: aligned, and within the payload and its slack.
-        let [these, next, after] =
-            unsafe { self.at.add((at & !7) as usize).cast::<[u64; 3]>().read_volatile() };
-        let word = |low: u64, high: u64| low >> bits | high << 1 << (63 - bits);
-        chunks::begins(&[word(these, next), word(next, after)], &opaque)
+        let [these, next] = unsafe { self.at.add((at & !7) as usize).cast::<[u64; 2]>().read_volatile() };
+        these >> bits | next << 1 << (63 - bits)
     }
 
     /// Whether another request seems to begin at `from`: three upper-case letters.
