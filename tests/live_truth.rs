@@ -100,17 +100,10 @@ fn sizes_of_chunked_bodies() {
             servers::uvicorn(&setting),
             servers::java(16, "url", &setting),
             servers::go(&setting),
+            servers::node("http", &setting),
+            servers::node("express", &setting),
+            servers::hyper(&setting),
         ]
-    });
-}
-
-/// The head and all chunks by one call.
-#[test]
-#[ignore = "live: needs root, BPF and a built sonde"]
-fn sizes_of_chunked_bodies() {
-    let setting = Setting::default();
-    chunked(|| {
-        vec![servers::node("http", &setting), servers::node("express", &setting), servers::hyper(&setting)]
     });
 }
 

@@ -26,7 +26,7 @@ pub fn line(low: u64, high: u64, hide: &impl Fn(u64) -> u64) -> Line {
     let (low, high) = (behind(low, high, before), behind(high, 0, before));
     let others = !hexadecimal(low) & HIGH;
     // Every bit below the first byte that is no digit, and those of that byte but the highest.
-    let until = hide(others & others.wrapping_neg()).wrapping_sub(1);
+    let until = hide(others.isolate_lowest_one()).wrapping_sub(1);
     let digits = ((until & ONES).wrapping_mul(ONES) >> 56).wrapping_sub(1) & 7;
     let size = value(low << 1 << (63 - digits * 8));
     let ends = zero(behind(low, high, digits) & 0xffff ^ LINE_END, hide);
@@ -49,7 +49,7 @@ const fn hexadecimal(word: u64) -> u64 {
 /// The number that hexadecimal digits say, the last of them in the highest byte, zeros before the first.
 #[inline(always)]
 const fn value(digits: u64) -> u64 {
-    let nibbles = (digits & ONES * 0xf) + (digits >> 6 & ONES) * 9;
+    let nibbles = (digits & (ONES * 0xf)) + (digits >> 6 & ONES) * 9;
     let bytes = (nibbles & 0x00ff_00ff_00ff_00ff) << 4 | nibbles >> 8 & 0x00ff_00ff_00ff_00ff;
     let pairs = (bytes & 0x0000_ffff_0000_ffff) << 8 | bytes >> 16 & 0x0000_ffff_0000_ffff;
     (pairs & 0xffff_ffff) << 16 | pairs >> 32
