@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+static FREED: AtomicU64 = AtomicU64::new(0);
 
 /// The system's allocator, counted. Counting costs time, so no round that is timed is counted.
 pub(crate) struct Counted;
@@ -17,6 +18,8 @@ pub(crate) struct Allocations {
     pub(crate) number: u64,
     /// Bytes asked for; of one that grows, what it grows by.
     pub(crate) bytes: u64,
+    /// Bytes given back; of one that shrinks, what it shrinks by.
+    pub(crate) freed: u64,
 }
 
 impl Allocations {
@@ -27,11 +30,16 @@ impl Allocations {
         run();
         COUNTING.store(false, Ordering::Relaxed);
         let after = Self::so_far();
-        Self { number: after.number - before.number, bytes: after.bytes - before.bytes }
+        Self {
+            number: after.number - before.number,
+            bytes: after.bytes - before.bytes,
+            freed: after.freed - before.freed,
+        }
     }
 
     fn so_far() -> Self {
-        Self { number: NUMBER.load(Ordering::Relaxed), bytes: BYTES.load(Ordering::Relaxed) }
+        let [number, bytes, freed] = [&NUMBER, &BYTES, &FREED].map(|sum| sum.load(Ordering::Relaxed));
+        Self { number, bytes, freed }
     }
 }
 
@@ -39,6 +47,7 @@ impl std::ops::AddAssign for Allocations {
     fn add_assign(&mut self, other: Self) {
         self.number += other.number;
         self.bytes += other.bytes;
+        self.freed += other.freed;
     }
 }
 
@@ -46,6 +55,12 @@ fn count(bytes: usize) {
     if COUNTING.load(Ordering::Relaxed) {
         NUMBER.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+fn count_freed(bytes: usize) {
+    if COUNTING.load(Ordering::Relaxed) {
+        FREED.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -66,11 +81,13 @@ unsafe impl GlobalAlloc for Counted {
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size.saturating_sub(layout.size()));
+        count_freed(layout.size().saturating_sub(size));
         // SAFETY: as above.
         unsafe { System.realloc(old, layout, size) }
     }
 
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        count_freed(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(old, layout) }
     }

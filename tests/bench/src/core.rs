@@ -39,8 +39,17 @@ impl Whole {
 
     /// Runs one repetition; returns how many spans it made. They go to `outputs`, where there are any.
     pub(crate) fn round(&mut self, script: &Script, outputs: Option<&Outputs>) -> u64 {
+        self.steps(&script.steps, script, outputs)
+    }
+
+    /// Runs the first half of a repetition.
+    pub(crate) fn half(&mut self, script: &Script) {
+        self.steps(script.steps.get(..script.steps.len() / 2).unwrap_or_default(), script, None);
+    }
+
+    fn steps(&mut self, steps: &[Step], script: &Script, outputs: Option<&Outputs>) -> u64 {
         let before = self.counters.spans.load(Ordering::Relaxed);
-        for step in &script.steps {
+        for step in steps {
             match step {
                 Step::Record(range) => {
                     let bytes = script.bytes.get(range.clone()).unwrap_or_default();

@@ -90,6 +90,10 @@ fn whole(mut script: Script, title: &str, output: Option<OutputSpec>) -> Result<
     let all = Allocations::of(|| spans = whole.round(&script, None));
     let each = |number: u64| number as f64 / spans as f64;
     eprintln!("  allocations per exchange: {:.1}, {:.0} bytes", each(all.number), each(all.bytes));
+    let mut fresh = Whole::new(&script, Arc::default());
+    let half = Allocations::of(|| fresh.half(&script));
+    let held = half.bytes.saturating_sub(half.freed) as f64 / script.ends().max(1) as f64;
+    eprintln!("  held half-way: {held:.0} bytes for each of {} ends of connections", script.ends());
     for why in Lost::ALL.into_iter().filter(|&why| counters.lost(why) > 0) {
         eprintln!("  lost, {}: {} in all rounds", why.reason(), counters.lost(why));
     }

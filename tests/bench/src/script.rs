@@ -69,6 +69,21 @@ impl Script {
         self.steps.iter().filter(|step| matches!(step, Step::Record(_))).count()
     }
 
+    /// Ends of connections that are seen in its first half.
+    pub(crate) fn ends(&self) -> usize {
+        let steps = self.steps.iter().take(self.steps.len() / 2);
+        let ends: std::collections::BTreeSet<u64> = steps
+            .filter_map(|step| {
+                let Step::Record(range) = step else { return None };
+                match Record::decode(self.bytes.get(range.clone())?) {
+                    Ok(Record::Chunk(header, _)) => Some(header.sock),
+                    _ => None,
+                }
+            })
+            .collect();
+        ends.len()
+    }
+
     /// Makes the next repetition of it: later, at other sockets, with other first sequence numbers, by which connections
     /// and their two ends are known. Both ends of a connection change alike.
     pub(crate) fn advance(&mut self) {

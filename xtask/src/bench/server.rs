@@ -16,6 +16,8 @@ pub(super) struct Nginx {
     child: Child,
     worker: u32,
     pub(super) port: u16,
+    /// Where it speaks HTTP/2.
+    h2_port: u16,
 }
 
 /// What a run of wrk came to.
@@ -31,7 +33,10 @@ impl Nginx {
     /// Starts it with its files in `folder`.
     pub(super) fn start(folder: &Path) -> Result<Self> {
         let nginx = process::find("nginx").context("no nginx; `cargo xtask setup --tests` installs it")?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let [one, two] = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let (one, two) = (one?, two?);
+        let (port, h2_port) = (one.local_addr()?.port(), two.local_addr()?.port());
+        drop((one, two));
         let at = folder.display();
         let user = if process::is_root() { "user root;\n" } else { "" };
         let config = format!(
@@ -39,7 +44,9 @@ impl Nginx {
              events {{ worker_connections 4096; }}\n\
              http {{\n  access_log off;\n  keepalive_requests 100000000;\n  client_body_temp_path {at};\n  \
              proxy_temp_path {at};\n  fastcgi_temp_path {at};\n  uwsgi_temp_path {at};\n  scgi_temp_path {at};\n  \
-             server {{ listen 127.0.0.1:{port}; location / {{ return 200 \"ok\\n\"; }} }}\n}}\n"
+             server {{ listen 127.0.0.1:{port}; location / {{ return 200 \"ok\\n\"; }} }}\n  \
+             server {{ listen 127.0.0.1:{h2_port} http2; location / {{ return 200 \"ok\\n\"; }}\n    \
+             location /echo.Echo/ {{ default_type application/grpc; add_header grpc-status 0; return 200 \"\"; }} }}\n}}\n"
         );
         let path = folder.join("nginx.conf");
         fs::write(&path, config)?;
@@ -47,7 +54,7 @@ impl Nginx {
         command.arg("-c").arg(&path).arg("-p").arg(folder).args(["-e", "stderr"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let errors = child.stderr.take().context("no standard error")?;
-        let mut nginx = Self { child, worker: 0, port };
+        let mut nginx = Self { child, worker: 0, port, h2_port };
         let mut said = String::new();
         for line in BufReader::new(errors).lines() {
             let line = line?;
@@ -74,6 +81,16 @@ impl Nginx {
         let text = process::output(&mut self.wrk(connections, seconds))?;
         let (requests, rate) = summary(&text).with_context(|| format!("wrk said:\n{text}"))?;
         Ok(Load { requests, rate, cpu: cpu(self.worker)? - before })
+    }
+
+    /// Its ports, as an option takes them.
+    pub(super) fn ports(&self) -> String {
+        format!("{},{}", self.port, self.h2_port)
+    }
+
+    /// Where a path is asked for over HTTP/2.
+    pub(super) fn over_http2(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.h2_port)
     }
 
     /// The command that loads it.
