@@ -1,7 +1,7 @@
 //! What of a call crosses the ring: a record for each contiguous piece that is worth copying, and the rest as a length.
 //!
-//! Heads are copied, bodies are counted. A message's start is recognised by its first bytes ([`sniff`]); copying goes on
-//! until the head's empty line, over as many pieces and calls as it takes, up to [`HEAD_BYTES`]. Where several requests
+//! Heads are copied, bodies are counted. A message's start is recognised by its first bytes ([`sonde_abi::sniff`]); copying goes on
+//! until the head's empty line, over as many pieces and calls as it takes, up to [`sonde_abi::limits::HEAD_BYTES`]. Where several requests
 //! are under way at once, whole calls are copied, since heads may then begin anywhere.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
@@ -14,12 +14,11 @@ use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::frames::{Frames, PREFACE, is_preface, place, recognised, resumes};
 use sonde_abi::limits::{
-    GATHERED, HEAD_BYTES, LARGE_PIECE, LOOKS, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE,
-    SOFT_HEAD_BYTES, WAKE_BYTES,
+    GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, WAKE_BYTES,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
-use sonde_abi::sniff::{self, Start};
+use sonde_abi::sniff::Start;
 use sonde_abi::{ChunkHeader, ConnState, Direction, RecordKind};
 
 use crate::access::{Access, Kernel, bounded, least, negative, opaque};
@@ -29,6 +28,7 @@ use crate::head::{Piece, SLACK, forget};
 use crate::lifetime;
 use crate::maps::{RING, count};
 use crate::processes::{self, Verdict};
+use crate::recognise::{Consumed, Copy, consume, leave_alone, peek, recognise};
 use crate::user::{self, Buffer, ONE, Source};
 
 /// What one call moved.
@@ -585,121 +585,4 @@ pub fn wake(size: u64, announced: u16) -> u64 {
 fn hidden(state: &ConnState, number: u64) -> u64 {
     // SAFETY: a field of the state.
     number ^ unsafe { core::ptr::read_volatile(&raw const state.nothing) }
-}
-
-/// Looks at the first bytes of a call, in the memory of the process: what they say, the bytes, and how many there are.
-#[inline(always)]
-fn peek(base: u64, len: u64) -> (Start, [u64; 2], u32) {
-    let mut first = [0_u64; 2];
-    // SAFETY: at most the array's size; the helper checks the address.
-    let failed = unsafe {
-        bpf_probe_read_user(
-            first.as_mut_ptr().cast(),
-            bounded(len, sniff::LOOK as u64) as u32,
-            base as *const _,
-        )
-    };
-    if failed != 0 {
-        return (Start::Other, first, 0);
-    }
-    // Bounded anew: on 5.10 the verifier forgets the bounds of a number that is kept on the stack.
-    let len = bounded(len, sniff::LOOK as u64);
-    (sniff::http1(&first, len as usize), first, len as u32)
-}
-
-/// What of a call is worth sending.
-enum Copy {
-    /// Nothing.
-    Nothing,
-    /// How long it was.
-    Length,
-    /// Its first bytes.
-    Payload,
-}
-
-/// Moves the state on by what the first bytes of a call say.
-#[inline(always)]
-fn recognise(state: &mut ConnState, start: Start) -> Copy {
-    let changed = state.flags & state_flags::CHANGED != 0;
-    match start {
-        Start::Request | Start::Response => {
-            state.mode = mode::HTTP1;
-            state.head_left = HEAD_BYTES;
-            state.flags &= !(state_flags::SOFT | state_flags::RESPONSE);
-            if start == Start::Response {
-                state.flags |= state_flags::RESPONSE;
-                state.looks = 0;
-                return Copy::Payload;
-            }
-        }
-        Start::Short if changed => {
-            state.mode = mode::HTTP1;
-            state.head_left = HEAD_BYTES;
-        }
-        // The middle of a run: a body.
-        _ if !changed => {
-            return if state.flags & state_flags::PIPELINED != 0 { Copy::Payload } else { Copy::Length };
-        }
-        _ => {}
-    }
-    state.looks += 1;
-    leave_alone(state);
-    match state.mode {
-        mode::UNKNOWN => Copy::Nothing,
-        _ if state.head_left > 0 || state.flags & state_flags::PIPELINED != 0 => Copy::Payload,
-        _ => Copy::Length,
-    }
-}
-
-#[inline(always)]
-pub fn leave_alone(state: &mut ConnState) {
-    if state.looks > LOOKS {
-        state.mode = mode::OFF;
-        count(KernelCounter::LeftAlone);
-    }
-}
-
-/// What became of a head.
-struct Consumed {
-    /// It goes on behind the piece, and is worth copying.
-    more: bool,
-    /// Where it ended, 0 where that is not known.
-    end: u64,
-}
-
-impl Consumed {
-    const NOT_FOUND: Self = Self { more: false, end: 0 };
-}
-
-/// Takes a piece off the head under way.
-#[inline(always)]
-fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, whole: bool) -> Consumed {
-    let len = piece.len as u32;
-    let left = state.head_left.saturating_sub(len);
-    let response = state.flags & state_flags::RESPONSE != 0;
-    if piece.ends_head() && (response || !first) {
-        state.head_left = 0;
-        return Consumed { more: false, end: piece.len as u64 };
-    }
-    if response && (whole || !first) {
-        // Most responses bring head and body in one call: not worth a search. If the head goes on, it does so soon. And one
-        // that is longer than a large piece has nothing to say that is worth more.
-        state.flags |= state_flags::SOFT;
-        state.head_left = SOFT_HEAD_BYTES;
-        return Consumed::NOT_FOUND;
-    }
-    // Further pieces are copied without a search: most of them end with the head, and few calls have any.
-    let end = if first { piece.forgetting().head_end() } else { 0 };
-    if end == 0 {
-        state.head_left = left;
-        if left == 0 {
-            count(KernelCounter::HeadTooLong);
-        }
-        return Consumed { more: left > 0, end: 0 };
-    }
-    state.head_left = 0;
-    if !response && piece.request_at(end) {
-        state.flags |= state_flags::PIPELINED;
-    }
-    Consumed { more: false, end: end as u64 }
 }

@@ -25,8 +25,9 @@ use sonde_abi::{ChunkHeader, ConnState, Direction};
 
 use crate::access::{Access, Kernel, Typed, Walked, least, negative, opaque};
 use crate::conn::Socket;
-use crate::emit::{self, Onward, leave_alone};
+use crate::emit::{self, Onward};
 use crate::maps::{FRAMES_RECEIVED, FRAMES_SENT, RING, WORK, count};
+use crate::recognise::leave_alone;
 use crate::user::{self, Buffer, ONE, Source};
 
 /// A number below this is an offset into a piece.

@@ -15,6 +15,7 @@ mod maps;
 mod messages;
 mod perf;
 mod processes;
+mod recognise;
 mod syscalls;
 mod user;
 
