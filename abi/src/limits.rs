@@ -65,8 +65,8 @@ pub const IOVECS: usize = 64;
 pub const GATHERED: u32 = 32;
 
 /// Messages of one sendmmsg or recvmmsg that `syscalls` looks at by themselves; the last stands for all that follow, as a
-/// length. The kernel lets a program call itself 32 times.
-pub const MESSAGES_PER_CALL: u64 = 16;
+/// length. The kernel lets programs call each other 33 times, and a message of a body takes three.
+pub const MESSAGES_PER_CALL: u64 = 10;
 
 /// Connections with state in the hash of the `syscalls` family (`lengths` keeps it in socket storage, bounded by the
 /// sockets themselves). At the limit the least recently used entry goes; its connection is then joined anew.

@@ -67,6 +67,18 @@ pub enum Onward {
     Frames(Direction),
 }
 
+/// What a look at a call came to.
+enum Look {
+    /// It is sent.
+    Sent,
+    /// All of it is to be sent as a length.
+    Rest,
+    /// Its memory is not there.
+    Unreadable,
+    /// It is for the program of [`frames`], but for its first bytes.
+    Frames(u64),
+}
+
 /// Sends what is worth sending of a call.
 #[inline(always)]
 pub fn moved<A: Access>(call: &Moved) -> Option<Onward> {
@@ -183,30 +195,43 @@ struct Call<'a> {
 impl Call<'_> {
     #[inline(always)]
     fn send<A: Access>(&mut self) -> Option<Onward> {
+        // Each has its one place: what is inlined twice, the verifier follows twice.
+        match self.look::<A>()? {
+            Look::Sent => Some(Onward::Done),
+            Look::Frames(skip) => self.send_frames::<A>(skip),
+            Look::Rest => self.send_rest::<A>(),
+            Look::Unreadable => self.unreadable::<A>(),
+        }
+    }
+
+    /// Looks at a call, and sends what is a head's.
+    #[inline(always)]
+    fn look<A: Access>(&mut self) -> Option<Look> {
         if self.length == 0 {
-            return self.send_rest::<A>();
+            return Some(Look::Rest);
         }
         if self.source.is_none() {
             count(KernelCounter::NoBuffer);
             self.flags |= flags::NO_BUFFER;
             // What cannot be seen cannot speak against the connection.
             self.state.looks = 0;
-            return self.send_rest::<A>();
+            return Some(Look::Rest);
         }
         if self.state.mode == mode::HTTP2 && self.frames().place != place::LOST {
-            return self.send_frames(0);
+            return Some(Look::Frames(0));
         }
-        if self.state.flags & state_flags::SOFT != 0 && self.state.head_left != 0 {
-            return self.send_frames(0);
+        let soft = self.state.flags & (state_flags::SOFT | state_flags::PIPELINED) == state_flags::SOFT;
+        if soft && self.state.head_left != 0 {
+            return Some(Look::Frames(0));
         }
-        let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
+        let Some((base, len)) = self.contiguous() else { return Some(Look::Unreadable) };
         let (base, len) = self.hide(base, len);
         if self.state.head_left == 0 {
             let (start, first, seen) = peek(base, len);
             if !self.begins_frames(start, &first, seen) {
                 match recognise(self.state, start) {
                     Copy::Nothing => return None,
-                    Copy::Length => return self.send_frames(0),
+                    Copy::Length => return Some(Look::Frames(0)),
                     Copy::Payload => self.frames().place = place::LOST,
                 }
             }
@@ -214,7 +239,7 @@ impl Call<'_> {
                 lifetime::introduce::<A>(&self.socket, self.state, self.position);
             }
             if self.state.mode == mode::HTTP2 {
-                return self.send_frames(0);
+                return Some(Look::Frames(0));
             }
         }
         let (base, len) = self.hide(base, len);
@@ -228,13 +253,13 @@ impl Call<'_> {
         if next == Next::Chunks {
             cold_path();
             let skip = self.skipped;
-            return self.send_frames(skip);
+            return Some(Look::Frames(skip));
         }
         if next == Next::More {
             cold_path();
             self.send_pieces::<A>();
         }
-        Some(Onward::Done)
+        Some(Look::Sent)
     }
 
     /// Frames, or chunks, begin at a position.
@@ -284,7 +309,7 @@ impl Call<'_> {
 
     /// Leaves the call to the program that walks frames, but for its first `skip` bytes.
     #[inline(always)]
-    fn send_frames(&mut self, skip: u64) -> Option<Onward> {
+    fn send_frames<A: Access>(&mut self, skip: u64) -> Option<Onward> {
         let work = frames::work(self.direction)?;
         let announced = processes::announce((self.id >> 32) as u32);
         self.flags |= announced;
@@ -292,6 +317,7 @@ impl Call<'_> {
         unsafe {
             (*work).begin(self.source, u64::from(self.length), skip);
             self.describe(&raw mut (*work).record, 0);
+            self.socket.describe::<A>(self.state, &raw mut (*work).record);
         }
         Some(Onward::Frames(self.direction))
     }
@@ -461,7 +487,7 @@ impl Call<'_> {
         let more = !whole && (more || self.state.flags & state_flags::PIPELINED != 0);
         let chunks = first && end != 0 && !more && piece.chunks_at(end);
         if !(more || chunks) {
-            if first && end != 0 && len - end <= 8 {
+            if first && whole && end != 0 && len - end <= 8 {
                 // Where chunks follow, the first one's line begins here, or in the next call.
                 let (next, behind) = (self.position + end, self.position + len);
                 let last = piece.last();

@@ -24,9 +24,9 @@ use sonde_abi::sniff::LOOK;
 use sonde_abi::{ChunkHeader, ConnState, Direction};
 
 use crate::access::{Access, Kernel, Typed, Walked, least, negative, opaque};
-use crate::conn::Socket;
 use crate::emit::{self, Onward};
 use crate::maps::{FRAMES_RECEIVED, FRAMES_SENT, RING, WORK, count};
+use crate::messages;
 use crate::recognise::leave_alone;
 use crate::user::{self, Buffer, ONE, Source};
 
@@ -85,6 +85,7 @@ pub fn frames_received(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 pub fn frames_exit_sent(ctx: BtfTracePointContext) -> i32 {
     step::<Walked>(&ctx, Direction::Write, socket);
+    messages::again(&ctx);
     0
 }
 
@@ -93,6 +94,7 @@ pub fn frames_exit_sent(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 pub fn frames_exit_received(ctx: BtfTracePointContext) -> i32 {
     step::<Walked>(&ctx, Direction::Read, socket);
+    messages::again(&ctx);
     0
 }
 
@@ -109,6 +111,26 @@ pub fn frames_perf_sent(record: *mut c_void) -> u32 {
 #[unsafe(link_section = "tracepoint")]
 pub fn frames_perf_received(record: *mut c_void) -> u32 {
     step::<Walked>(&TracePointContext::new(record), Direction::Read, socket);
+    1
+}
+
+/// The same at `sys_exit`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+pub fn frames_perf_exit_sent(record: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(record);
+    step::<Walked>(&ctx, Direction::Write, socket);
+    messages::again(&ctx);
+    1
+}
+
+/// The same for what was received.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+pub fn frames_perf_exit_received(record: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(record);
+    step::<Walked>(&ctx, Direction::Read, socket);
+    messages::again(&ctx);
     1
 }
 
@@ -137,12 +159,6 @@ pub fn go_on(ctx: &impl EbpfContext, direction: Direction) {
             Direction::Read => FRAMES_RECEIVED.tail_call(ctx, 0),
         }
     }
-    give_up(direction);
-}
-
-/// Sends what is left of a call as a length.
-#[inline(always)]
-pub fn give_up(direction: Direction) {
     let Some(work) = work(direction) else { return };
     // SAFETY: as in `step`.
     let work = unsafe { &mut *work };
@@ -164,8 +180,6 @@ fn step<A: Access>(ctx: &impl EbpfContext, direction: Direction, socket: impl Fn
     // them for one without end.
     let goes_on = if work.pieces == 0 {
         // By itself, and the first piece by the next call: the verifier follows each way through this.
-        // SAFETY: a header.
-        unsafe { Socket { sock }.describe::<A>(state, &raw mut work.record) };
         work.first_piece(state, direction)
     } else {
         work.next_piece(state, direction)
@@ -271,7 +285,9 @@ impl Work {
         self.put_before(end);
         let (mut length, mut captured) = (self.left, taken);
         let more = more != 0 && self.pieces < FRAMES_PIECES;
-        if known == 0 || found.bad | found.last != 0 {
+        // Where a head may go on, one line is no chunk yet: it may be the end of a field's.
+        let doubtful = soft != 0 && found.count == 0;
+        if known == 0 || doubtful || found.bad | found.last != 0 {
             frames.place = place::LOST;
             if soft != 0 {
                 // Perhaps more of a response's head.

@@ -103,6 +103,10 @@ pub fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bo
     let len = piece.len as u32;
     let left = state.head_left.saturating_sub(len);
     let response = state.flags & state_flags::RESPONSE != 0;
+    if state.flags & state_flags::SOFT != 0 {
+        state.head_left = left;
+        return Consumed::NOT_FOUND;
+    }
     if piece.ends_head() && (response || !first) {
         state.head_left = 0;
         return Consumed { more: false, end: piece.len as u64 };

@@ -137,16 +137,13 @@ pub fn moves_bytes(number: u64) -> bool {
 pub fn exits(ctx: &impl EbpfContext, result: i64, registers: impl Fn() -> Registers) {
     if result >= 0 {
         let onward = exit(&registers(), result.cast_unsigned());
+        // It goes on with the call's next message itself, where there is one.
+        frames::follow(ctx, onward);
         // Read again rather than carried along.
         if registers().several().is_some() {
             cold_path();
-            if let Some(Onward::Frames(direction)) = onward {
-                frames::give_up(direction);
-            }
             messages::again(ctx);
-            return;
         }
-        frames::follow(ctx, onward);
     }
 }
 

@@ -243,7 +243,8 @@ impl Connections {
             connection.identity.set_ends(Ends::of_chunk(header));
             let Connection { identity, begins, .. } = connection;
             // Nothing else tells of unix sockets that were forgotten, and of captures from where on they say all.
-            let told = header.flags & flags::LATE == 0 && !identity.is_unix();
+            // A connection that is over may be read once more, which moves nothing: no sign of anything before it.
+            let told = header.flags & flags::LATE == 0 && !identity.is_unix() && header.length > 0;
             let begins = begins.take().or_else(|| self.forgotten.take(identity.key).filter(|_| told));
             connection.stream = Some(Stream::new(onset(header), begins));
         }

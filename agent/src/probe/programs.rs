@@ -92,8 +92,8 @@ pub(super) fn wanted(family: HookFamily, perf_events: bool) -> Vec<Wanted> {
         ]),
         (HookFamily::Syscalls, true) => wanted.extend([
             ("sys_exit_perf", Event(T::SysExit), None),
-            ("frames_perf_sent", CalledByEvent(T::SysExit, SENT), Some(FRAMES)),
-            ("frames_perf_received", CalledByEvent(T::SysExit, RECEIVED), Some(FRAMES)),
+            ("frames_perf_exit_sent", CalledByEvent(T::SysExit, SENT), Some(FRAMES)),
+            ("frames_perf_exit_received", CalledByEvent(T::SysExit, RECEIVED), Some(FRAMES)),
         ]),
     }
     wanted
