@@ -67,18 +67,6 @@ pub enum Onward {
     Frames(Direction),
 }
 
-/// What a look at a call came to.
-enum Look {
-    /// It is sent.
-    Sent,
-    /// All of it is to be sent as a length.
-    Rest,
-    /// Its memory is not there.
-    Unreadable,
-    /// It is for the program of [`frames`], but for its first bytes.
-    Frames(u64),
-}
-
 /// Sends what is worth sending of a call.
 #[inline(always)]
 pub fn moved<A: Access>(call: &Moved) -> Option<Onward> {
@@ -195,43 +183,31 @@ struct Call<'a> {
 impl Call<'_> {
     #[inline(always)]
     fn send<A: Access>(&mut self) -> Option<Onward> {
-        // Each has its one place: what is inlined twice, the verifier follows twice.
-        match self.look::<A>()? {
-            Look::Sent => Some(Onward::Done),
-            Look::Frames(skip) => self.send_frames::<A>(skip),
-            Look::Rest => self.send_rest::<A>(),
-            Look::Unreadable => self.unreadable::<A>(),
-        }
-    }
-
-    /// Looks at a call, and sends what is a head's.
-    #[inline(always)]
-    fn look<A: Access>(&mut self) -> Option<Look> {
         if self.length == 0 {
-            return Some(Look::Rest);
+            return self.send_rest::<A>();
         }
         if self.source.is_none() {
             count(KernelCounter::NoBuffer);
             self.flags |= flags::NO_BUFFER;
             // What cannot be seen cannot speak against the connection.
             self.state.looks = 0;
-            return Some(Look::Rest);
+            return self.send_rest::<A>();
         }
         if self.state.mode == mode::HTTP2 && self.frames().place != place::LOST {
-            return Some(Look::Frames(0));
+            return self.send_frames::<A>(0);
         }
         let soft = self.state.flags & (state_flags::SOFT | state_flags::PIPELINED) == state_flags::SOFT;
         if soft && self.state.head_left != 0 {
-            return Some(Look::Frames(0));
+            return self.send_frames::<A>(0);
         }
-        let Some((base, len)) = self.contiguous() else { return Some(Look::Unreadable) };
+        let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
         let (base, len) = self.hide(base, len);
         if self.state.head_left == 0 {
             let (start, first, seen) = peek(base, len);
             if !self.begins_frames(start, &first, seen) {
                 match recognise(self.state, start) {
                     Copy::Nothing => return None,
-                    Copy::Length => return Some(Look::Frames(0)),
+                    Copy::Length => return self.send_frames::<A>(0),
                     Copy::Payload => self.frames().place = place::LOST,
                 }
             }
@@ -239,7 +215,7 @@ impl Call<'_> {
                 lifetime::introduce::<A>(&self.socket, self.state, self.position);
             }
             if self.state.mode == mode::HTTP2 {
-                return Some(Look::Frames(0));
+                return self.send_frames::<A>(0);
             }
         }
         let (base, len) = self.hide(base, len);
@@ -253,13 +229,13 @@ impl Call<'_> {
         if next == Next::Chunks {
             cold_path();
             let skip = self.skipped;
-            return Some(Look::Frames(skip));
+            return self.send_frames::<A>(skip);
         }
         if next == Next::More {
             cold_path();
             self.send_pieces::<A>();
         }
-        Some(Look::Sent)
+        Some(Onward::Done)
     }
 
     /// Frames, or chunks, begin at a position.
