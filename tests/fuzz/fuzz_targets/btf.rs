@@ -17,6 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = btf.member(id, "__sk_common.skc_daddr");
     }
     let types = KernelTypes::parse(bytes).expect("the same bytes are BTF still");
-    let small = KernelTypes::parse(&synthetic::names(&types, |_| true)).expect("what Sonde writes it can read");
+    let small =
+        KernelTypes::parse(&synthetic::names(&types, |_| true)).expect("what Sonde writes it can read");
     assert_eq!(small.tracepoints, types.tracepoints);
 });
