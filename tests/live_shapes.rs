@@ -1,6 +1,7 @@
 //! Shapes of traffic that no well-behaved client makes, each true span for span.
 
 use std::io::Write;
+use std::sync::mpsc;
 use std::thread;
 
 use sonde_tests::calls::fresh;
@@ -136,6 +137,50 @@ fn byte_by_byte() {
     let calls = [0, 1].map(|_| connection.exchange("GET", &format!("/own/{}", fresh("b")), "", b""));
     server.join().expect("server");
     check("response written by bytes", own_port, &calls, &agent.finish());
+}
+
+/// Each answer is cut in two once behind each of its bytes: by the server's writes, or by the client's reads.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn answers_cut_anywhere() {
+    const ANSWERS: [&str; 3] = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n0123456789012345678901234567890123456789",
+        "HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: t\r\n\r\n",
+        "HTTP/1.1 201 Yes\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n1\r\nx\r\n0\r\n\r\n",
+    ];
+    let _gate = gate::enter();
+    for hooks in gate::hook_families() {
+        let (listener, port) = listen();
+        let agent = Run::ports(&[port]).hooks(&hooks).start();
+        let plan: Vec<(&str, usize, bool)> = ANSWERS
+            .iter()
+            .flat_map(|answer| (1..answer.len()).flat_map(move |at| [(*answer, at, false), (*answer, at, true)]))
+            .collect();
+        let (has_read, read) = mpsc::channel();
+        let planned = plan.clone();
+        let handler = move |mut connection: Connection| {
+            for (answer, at, by_server) in planned {
+                let (first, rest) = answer.as_bytes().split_at(if by_server { at } else { answer.len() });
+                connection.read_request().expect("a request");
+                connection.write(first).expect("written");
+                read.recv().expect("a client");
+                connection.write(rest).expect("written");
+            }
+        };
+        let server = serve(listener, vec![Box::new(handler)]);
+        let mut connection = Connection::to(port);
+        let mut calls = Vec::new();
+        for (_, at, _) in plan {
+            let (path, start) = (format!("/cut/{}", fresh("c")), now());
+            connection.write(connection.head("GET", &path, "", 0).as_bytes()).expect("written");
+            connection.read_ahead(at).expect("the first part");
+            has_read.send(()).expect("a server");
+            let answer = connection.read_answer("GET", 65_536).expect("answered");
+            calls.push(told("GET", &path, 0, answer, start));
+        }
+        server.join().expect("server");
+        check(&format!("answers cut anywhere ({hooks})"), port, &calls, &agent.finish());
+    }
 }
 
 #[test]

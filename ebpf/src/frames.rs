@@ -292,7 +292,7 @@ impl Work {
             if soft != 0 {
                 // Perhaps more of a response's head.
                 state.head_left = state.head_left.saturating_sub(taken as u32);
-            } else if http1 != 0 && found.last == 0 {
+            } else if http1 != 0 && found.last == 0 && found.count == 0 {
                 captured = least(taken, LOOK as u64);
             }
         } else if found.long != 0 {

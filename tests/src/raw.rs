@@ -104,6 +104,17 @@ impl Connection {
         linger.expect("SO_LINGER");
     }
 
+    /// Reads until so many bytes wait to be consumed, by as few calls as the kernel allows and none beyond them.
+    ///
+    /// # Errors
+    /// When the connection breaks off before.
+    pub fn read_ahead(&mut self, bytes: usize) -> io::Result<()> {
+        while self.ahead.len() < bytes {
+            self.more(bytes - self.ahead.len())?;
+        }
+        Ok(())
+    }
+
     /// Reads one response to a request of this method, `piece` bytes at most by each call.
     ///
     /// # Errors
