@@ -37,10 +37,10 @@ fn late(eye: &Eye, client: Client, server: &Server, pause_ms: u32) -> Row {
     let what = format!("{client:?} -> {} ({eye})", server.process.name);
     let mut busy = Busy::start(client, &server.url(), 50, 2, pause_ms);
     // Every connection has carried something by then, and every path that comes again has come.
-    busy.wait(50 * 20);
+    busy.wait(50 * 12);
     let watch = eye.open(&[server.port]);
     let observing = now();
-    busy.wait(50 * 60);
+    busy.wait(50 * 32);
     let calls = busy.finish();
     let seen = watch.finish();
     let ports: BTreeSet<&str> = seen.spans.iter().map(|span| span.attribute("network.peer.port")).collect();

@@ -154,7 +154,9 @@ fn answers_cut_anywhere() {
         let agent = Run::ports(&[port]).hooks(&hooks).start();
         let plan: Vec<(&str, usize, bool)> = ANSWERS
             .iter()
-            .flat_map(|answer| (1..answer.len()).flat_map(move |at| [(*answer, at, false), (*answer, at, true)]))
+            .flat_map(|answer| {
+                (1..answer.len()).flat_map(move |at| [(*answer, at, false), (*answer, at, true)])
+            })
             .collect();
         let (has_read, read) = mpsc::channel();
         let planned = plan.clone();

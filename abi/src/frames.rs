@@ -136,12 +136,27 @@ pub fn is_preface(first: &[u64; 2], len: usize) -> bool {
     len >= LOOK && first.map(u64::from_le) == START
 }
 
+/// Types that say more than that bytes follow.
+const TELLING: u64 = 1 << HEADERS | 1 << SETTINGS | 1 << PING | 1 << WINDOW_UPDATE;
+
+/// Whether a call of `len` bytes, the others of which are zero, may be the first of a header of such a frame, cut.
+#[inline(always)]
+#[must_use]
+pub fn cut(first: &[u64; 2], len: usize, hide: &impl Fn(u64) -> u64) -> bool {
+    let len = len as u64;
+    let low = u64::from_le(first[0]);
+    let cut = below(len, HEADER, hide) & (1 - zero(len, hide));
+    let kind = low >> 24 & 0xff;
+    let telling = below(len, 4, hide) | (below(kind, DEFINED, hide) & TELLING >> (kind & 15));
+    // A block of 64 KiB or more is rare.
+    hide(cut & zero(low & 0xff, hide) & telling & 1) != 0
+}
+
 /// Whether a call's first bytes, `len` of which are valid, begin with a frame that a connection is recognised by of which
 /// nothing else is known: one that says more than that bytes follow.
 #[inline(always)]
 #[must_use]
 pub fn recognised(first: &[u64; 2], len: usize, hide: &impl Fn(u64) -> u64) -> bool {
-    const TELLING: u64 = 1 << HEADERS | 1 << SETTINGS | 1 << PING | 1 << WINDOW_UPDATE;
     let low = u64::from_le(first[0]);
     let kind = low >> 24 & 15;
     let whole = 1 - below(len as u64, HEADER, hide);
@@ -238,6 +253,25 @@ mod tests {
     fn is_recognised(bytes: &[u8]) -> bool {
         let (first, len) = words(bytes);
         recognised(&first, len, &core::convert::identity)
+    }
+
+    #[test]
+    fn what_may_be_a_header_cut() {
+        let is_cut = |bytes: &[u8]| {
+            let (first, len) = words(bytes);
+            cut(&first, len, &core::convert::identity)
+        };
+        for whole in [frame(50, HEADERS, 0x25, 1), frame(18, SETTINGS, 0, 0), frame(4, WINDOW_UPDATE, 0, 7)] {
+            for len in 1..9 {
+                assert!(is_cut(&whole[..len]), "{:x?}", &whole[..len]);
+            }
+            assert!(!is_cut(&whole));
+        }
+        for no in
+            [&b""[..], b"G", b"HTTP/1.1", b"\0\0\x05\0\x01", b"\0\0\0\x2a", b"\x16\x03\x01", b"\x01\0\0\x01"]
+        {
+            assert!(!is_cut(no), "{no:x?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::{
 };
 use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
-use sonde_abi::frames::{Frames, PREFACE, is_preface, place, recognised, resumes};
+use sonde_abi::frames::{Frames, PREFACE, cut, is_preface, place, recognised, resumes};
 use sonde_abi::limits::{
     GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, WAKE_BYTES,
 };
@@ -261,7 +261,7 @@ impl Call<'_> {
         let behind = match start {
             Start::Request if is_preface(first, seen as usize) => PREFACE,
             Start::Other | Start::Short if self.state.mode == mode::UNKNOWN => {
-                if !recognised(first, seen as usize, &opaque) {
+                if !(recognised(first, seen as usize, &opaque) || cut(first, seen as usize, &opaque)) {
                     return false;
                 }
                 0

@@ -198,6 +198,8 @@ struct Gathered {
     taken: u64,
     /// Not 0: there are more, and they can be read.
     more: u64,
+    /// Not 0: those that come next could not be read.
+    failed: u64,
 }
 
 /// What the frames of a piece came to, or the chunks.
@@ -277,7 +279,7 @@ impl Work {
         let most = self.forget(if http1 != 0 && soft == 0 { CHUNKS_PIECE } else { MASK });
         // Once more, since each that was asked is known from there on.
         let (known, http1, soft) = (self.forget(known), self.forget(http1), self.forget(soft));
-        let Gathered { taken, more } = self.gather(most);
+        let Gathered { taken, more, failed } = self.gather(most);
         let end = self.put_before(frames.last);
         let found = if http1 != 0 { self.walk::<true>(from, taken) } else { self.walk::<false>(from, taken) };
         let last = self.word_at(taken).0;
@@ -319,9 +321,9 @@ impl Work {
         frames.seen = position + length;
         frames.last = last;
         if !more && taken < length && frames.next < frames.seen && frames.place != place::LOST {
-            // A header is among what cannot be read.
+            // A header is among what was not read.
             frames.place = place::LOST;
-            count(KernelCounter::FarBuffer);
+            count(if failed != 0 { KernelCounter::UserFault } else { KernelCounter::FarBuffer });
         }
         let goes_on = frames.place != place::LOST;
         if http1 != 0 && goes_on {
@@ -359,7 +361,7 @@ impl Work {
         // All ones for a plain buffer. No vector is that long.
         let plain = negative(self.source.count);
         let buffers = self.source.count & !plain | plain & 1;
-        let (mut taken, mut more, mut rounds) = (0_u64, 0_u64, 0);
+        let (mut taken, mut more, mut failed, mut rounds) = (0_u64, 0_u64, 0_u64, 0);
         while rounds < FRAMES_BUFFERS {
             let at = self.source.address.wrapping_add((self.index & !plain) * size_of::<Buffer>() as u64);
             let mut buffer = Buffer { base: 0, len: 0 };
@@ -377,11 +379,12 @@ impl Work {
             let part = least(left - skip, room) & MASK;
             let from = base.wrapping_add(self.passed).wrapping_add(skip);
             // SAFETY: at most `MASK` bytes into the piece, and at most as many more; the helper checks the address.
-            let failed = unsafe {
+            let result = unsafe {
                 let to = (&raw mut self.piece).cast::<u8>().add((taken & MASK) as usize);
                 bpf_probe_read_user(to.cast(), (part & MASK) as u32, from as *const _)
             };
-            let read = !negative(failed.cast_unsigned());
+            failed = self.forget(negative(result.cast_unsigned()));
+            let read = !failed;
             let part = part & read;
             taken = self.forget(taken + part);
             self.skip = self.skip.wrapping_sub(skip);
@@ -397,7 +400,7 @@ impl Work {
             }
             rounds += 1;
         }
-        Gathered { taken: self.forget(taken), more: self.forget(more) }
+        Gathered { taken: self.forget(taken), more: self.forget(more), failed: self.forget(failed) }
     }
 
     /// Passes from frame to frame, or from chunk to chunk, the first at `from` (below zero by up to eight: its first bytes stand

@@ -21,7 +21,7 @@ use self::half::{Before, Half, State};
 use self::pairing::Outstanding;
 use self::wire::{Line, first_line, request_line, status_line};
 use crate::conn::{Begins, Direction, Nanos, Segment};
-use crate::proto::http2::{HeaderAlone, is_http2};
+use crate::proto::http2::{Begun, is_http2};
 use crate::proto::parser::{Context, Ending, Onset, Verdict};
 use crate::proto::{Exchange, ExchangeId, Failure, Quality};
 use sonde_abi::sniff::Start;
@@ -54,8 +54,8 @@ pub struct Http1 {
     handed: Option<Box<Exchange>>,
     /// The exchange that the session follows.
     pub(super) handshake: Option<ExchangeId>,
-    /// What may be a frame's header of HTTP/2, by itself, and in which direction.
-    header: Option<Box<(Direction, HeaderAlone)>>,
+    /// What may be the beginning of a frame of HTTP/2, and in which direction.
+    begun: Option<Box<(Direction, Begun)>>,
 }
 
 /// What the parser of another protocol needs to take over.
@@ -87,7 +87,7 @@ impl Http1 {
             resume: 0,
             handed: None,
             handshake: None,
-            header: None,
+            begun: None,
         }
     }
 
@@ -102,13 +102,13 @@ impl Http1 {
         }
     }
 
-    /// Whether the connection was joined late and turns out to be HTTP/2: then, since when it is observed, and the frame's header
-    /// whose payload this is, if that came by itself.
+    /// Whether the connection was joined late and turns out to be HTTP/2: then, since when it is observed, and the bytes
+    /// before these that begin a frame.
     pub(super) fn joined_among_frames(
         &mut self,
         segment: &Segment<'_>,
         direction: Direction,
-    ) -> Option<(Onset, Option<HeaderAlone>)> {
+    ) -> Option<(Onset, Option<Begun>)> {
         // Its first bytes would have been the preface, which looks like a request.
         if self.requests.is_some() || self.onset == Onset::FirstByte {
             return None;
@@ -116,12 +116,15 @@ impl Http1 {
         if is_http2(segment.bytes, segment.length) {
             return Some((self.onset, None));
         }
-        let before = self.header.take_if(|before| before.0 == direction).map(|before| before.1);
-        if let Some(header) = before.filter(|header| header.begins_message(segment)) {
-            return Some((self.onset, Some(header)));
+        let before = self.begun.take_if(|before| before.0 == direction).map(|before| before.1);
+        if let Some(begun) = &before
+            && let Some((joined, length)) = begun.with(segment)
+            && is_http2(&joined, length)
+        {
+            return Some((self.onset, before));
         }
-        if let Some(header) = HeaderAlone::of(segment, 0) {
-            self.header = Some(Box::new((direction, header)));
+        if let Some(begun) = Begun::of(before, segment, 0) {
+            self.begun = Some(Box::new((direction, begun)));
         }
         None
     }

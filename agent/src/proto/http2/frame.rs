@@ -168,6 +168,24 @@ pub(super) fn prove(bytes: &[u8], all: u64, longest: u32) -> Option<usize> {
     })
 }
 
+/// Whether bytes may begin with a frame and end within one.
+pub(super) fn ends_within(bytes: &[u8], longest: u32) -> bool {
+    let longest = longest.max(LONGEST);
+    let mut rest = bytes;
+    while let Some(frame) = header_at(rest, 0) {
+        if !frame.is_usual(longest) {
+            return false;
+        }
+        let all = u64::from(frame.length) + HEADER as u64;
+        match usize::try_from(all).ok().and_then(|all| rest.get(all..)) {
+            Some(behind) => rest = behind,
+            None => return true,
+        }
+    }
+    // A payload of 64 KiB or more is rare.
+    rest.first().is_none_or(|first| *first == 0)
+}
+
 /// Whether the bytes of a call that was joined late are HTTP/2: frames beyond doubt, and among them a header block that says
 /// so.
 pub(crate) fn is_http2(bytes: &[u8], all: u64) -> bool {

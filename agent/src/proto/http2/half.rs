@@ -1,6 +1,6 @@
 //! One direction of a connection: where in which frame its next byte stands.
 
-use super::frame::{Frame, HEADER, Kind, LONGEST};
+use super::frame::{Frame, Kind, ends_within};
 use super::hpack::Decoder;
 use crate::conn::{Nanos, Segment, Stamp};
 
@@ -60,31 +60,42 @@ pub(super) struct Opened {
     pub(super) position: u64,
 }
 
-/// A frame's header that was moved by a call of its own. So reads who reads without a buffer: Go's server.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HeaderAlone {
-    pub(super) frame: Frame,
+/// What calls brought that may begin with a frame and end within one, where nothing is known yet of where frames begin. So reads
+/// who reads without a buffer (Go's server takes each header by itself), or has little room left in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Begun {
+    pub(super) bytes: Vec<u8>,
+    /// When and where the first of them moved.
     pub(super) first: Stamp,
     pub(super) position: u64,
 }
 
-impl HeaderAlone {
-    /// What such a call seems to be, of a payload that is still to come and not longer than usual.
-    pub(crate) fn of(call: &Segment<'_>, longest: u32) -> Option<Self> {
-        let bytes: &[u8; HEADER] = call.bytes.try_into().ok()?;
-        let frame = Frame::parse(bytes);
-        let is_one = call.length == HEADER as u64 && frame.is_usual(longest.max(LONGEST)) && frame.length > 0;
-        is_one.then_some(Self { frame, first: call.stamp, position: call.position })
+impl Begun {
+    /// Most bytes that are kept: that many the kernel side copies of a call.
+    const BYTES: usize = 1024;
+
+    /// Keeps a call's bytes, behind those of `before`, if they may be such.
+    pub(crate) fn of(before: Option<Self>, call: &Segment<'_>, longest: u32) -> Option<Self> {
+        let before = before.filter(|before| before.precedes(call));
+        let have = before.as_ref().map_or(0, |before| before.bytes.len());
+        let all_seen = call.bytes.len() as u64 == call.length;
+        if !all_seen || call.bytes.is_empty() || have + call.bytes.len() > Self::BYTES {
+            return None;
+        }
+        let mut begun =
+            before.unwrap_or_else(|| Self { bytes: Vec::new(), first: call.stamp, position: call.position });
+        begun.bytes.extend_from_slice(call.bytes);
+        ends_within(&begun.bytes, longest).then_some(begun)
     }
 
-    /// The next call brings the payload, all of it and nothing else: that is as good a proof as a run of frames.
-    pub(crate) fn precedes(&self, call: &Segment<'_>) -> bool {
-        self.position + HEADER as u64 == call.position && call.length == u64::from(self.frame.length)
+    /// All bytes up to the end of a call that goes on where they end, as far as they were captured, and how many there were.
+    pub(crate) fn with(&self, call: &Segment<'_>) -> Option<(Vec<u8>, u64)> {
+        let all = self.bytes.len() as u64 + call.length;
+        self.precedes(call).then(|| ([&self.bytes, call.bytes].concat(), all))
     }
 
-    /// With that payload it says that the connection is HTTP/2.
-    pub(crate) fn begins_message(&self, call: &Segment<'_>) -> bool {
-        self.precedes(call) && self.frame.begins_message(call.bytes)
+    fn precedes(&self, call: &Segment<'_>) -> bool {
+        self.position + self.bytes.len() as u64 == call.position
     }
 }
 
@@ -109,8 +120,8 @@ pub(super) struct Half {
     pub(super) longest: u32,
     /// Blocks were lost since the connection is observed.
     pub(super) lost_blocks: bool,
-    /// While lost: what may be a frame's header, read by a call of its own.
-    pub(super) header: Option<HeaderAlone>,
+    /// While lost: what may be the beginning of a frame.
+    pub(super) begun: Option<Begun>,
     /// When bytes last went by of which nobody knows what frames they were.
     pub(super) skipped: Option<Nanos>,
     /// No more bytes will come.
@@ -131,21 +142,10 @@ impl Half {
             skips_block: false,
             longest: 0,
             lost_blocks: false,
-            header: None,
+            begun: None,
             skipped: None,
             ended: false,
         }
-    }
-
-    /// While lost: the header of the frame whose payload this call brings.
-    pub(super) fn header_before(&mut self, call: &Segment<'_>) -> Option<HeaderAlone> {
-        match self.header.take() {
-            Some(header) if header.precedes(call) => return Some(header),
-            Some(header) => self.skipped = Some(header.first.time),
-            None => {}
-        }
-        self.header = HeaderAlone::of(call, self.longest);
-        None
     }
 
     /// Bytes kept of what came in pieces.

@@ -13,7 +13,7 @@ mod reading;
 mod streams;
 
 pub(crate) use self::frame::{error_name, is_http2};
-pub(crate) use self::half::HeaderAlone;
+pub(crate) use self::half::Begun;
 
 #[cfg(test)]
 use self::frame::PREFACE;
@@ -77,8 +77,8 @@ impl Http2 {
         }
     }
 
-    /// For a connection that is joined somewhere among its frames. `header` stands before what comes next in a direction.
-    pub(super) fn joined(onset: Onset, header: Option<HeaderAlone>, direction: Direction) -> Self {
+    /// For a connection that is joined somewhere among its frames. `begun` stands before what comes next in a direction.
+    pub(super) fn joined(onset: Onset, begun: Option<Begun>, direction: Direction) -> Self {
         let half = || Half::new(State::Lost, true);
         let mark = (onset == Onset::Joined).then_some(Quality::Joined);
         let mut joined = Self {
@@ -89,7 +89,7 @@ impl Http2 {
             looks: 0,
             goaway: None,
         };
-        joined.half(direction).header = header;
+        joined.half(direction).begun = begun;
         joined
     }
 
@@ -104,12 +104,7 @@ impl Http2 {
         let missing = segment.follow(&mut self.half(direction).next, direction);
         let stamp = segment.stamp;
         self.hole(missing, direction, stamp, context);
-        let (mut bytes, mut position) = (segment.bytes, segment.position);
-        while !bytes.is_empty() {
-            let before = bytes.len();
-            bytes = self.step(bytes, end - position, position, stamp, direction, context);
-            position += before.saturating_sub(bytes.len()) as u64;
-        }
+        self.read(segment.bytes, segment.position, end, stamp, direction, context);
         self.hole(segment.length.saturating_sub(segment.bytes.len() as u64), direction, stamp, context);
         if segment.end {
             self.stream_ended(direction, context);

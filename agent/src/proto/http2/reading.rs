@@ -2,13 +2,30 @@
 
 use super::Http2;
 use super::frame::{END_HEADERS, Frame, HEADER, Kind, PREFACE, fragment_start, prove};
-use super::half::{HeaderAlone, Opened, Payload, State, What};
+use super::half::{Begun, Opened, Payload, State, What};
 use crate::conn::{Direction, Segment, Stamp};
 use crate::proto::parser::Context;
 
 impl Http2 {
+    /// Reads bytes that begin at `position`, behind which the call's go on to `end`.
+    pub(super) fn read(
+        &mut self,
+        mut bytes: &[u8],
+        mut position: u64,
+        end: u64,
+        stamp: Stamp,
+        direction: Direction,
+        context: &mut Context<'_>,
+    ) {
+        while !bytes.is_empty() {
+            let before = bytes.len();
+            bytes = self.step(bytes, end - position, position, stamp, direction, context);
+            position += before.saturating_sub(bytes.len()) as u64;
+        }
+    }
+
     /// Reads on as far as one state goes, and returns what is left of `bytes`, behind which the call's go on to `all`.
-    pub(super) fn step<'a>(
+    fn step<'a>(
         &mut self,
         bytes: &'a [u8],
         all: u64,
@@ -51,21 +68,27 @@ impl Http2 {
             }
             State::Lost => {
                 let call = Segment { bytes, length: all, position, stamp, tail: None, end: false };
-                if let Some(HeaderAlone { frame, first, position }) = half.header_before(&call) {
-                    (half.first, half.start) = (first, position);
+                let begun = half.begun.take();
+                let joined = begun.as_ref().and_then(|begun| begun.with(&call));
+                let (seen, length) =
+                    joined.as_ref().map_or((bytes, all), |(seen, length)| (seen.as_slice(), *length));
+                if let Some(at) = prove(seen, length, half.longest) {
                     half.state = State::Header;
+                    if at > 0 {
+                        half.skipped = Some(stamp.time);
+                    }
                     self.doubt(direction, context);
-                    self.begin(frame, first, direction, context);
-                    return bytes;
+                    let before = seen.len() - bytes.len();
+                    if let Some(begun) = begun.filter(|_| at < before) {
+                        let (position, end) = (begun.position + at as u64, begun.position + before as u64);
+                        let begun_bytes = begun.bytes.get(at..).unwrap_or_default();
+                        self.read(begun_bytes, position, end, begun.first, direction, context);
+                    }
+                    return bytes.get(at.saturating_sub(before)..).unwrap_or_default();
                 }
-                let proven = prove(bytes, all, half.longest);
-                if proven != Some(0) && half.header.is_none() {
+                half.begun = Begun::of(begun, &call, half.longest);
+                if half.begun.is_none() {
                     half.skipped = Some(stamp.time);
-                }
-                if let Some(at) = proven {
-                    half.state = State::Header;
-                    self.doubt(direction, context);
-                    return bytes.get(at..).unwrap_or_default();
                 }
                 if none_seen {
                     self.looks = self.looks.saturating_add(1);

@@ -410,6 +410,41 @@ fn joined_late_where_headers_come_alone() {
     assert_eq!(told, "GET /3 200 | 0 | 0 | Joined\nGET /5 200 | 0 | 0 | Joined\n");
 }
 
+/// A reader's buffer may have room for part of a frame only.
+#[test]
+fn joined_late_where_a_frame_comes_in_pieces() {
+    let of = |client: bool, first: usize, second: usize| {
+        told(|wire| {
+            let before = wire.request(1, 0, "POST", "/1");
+            wire.end.flags |= sonde_abi::record::flags::LATE;
+            wire.end.positions = [70_000 + before.len() as u64, 80_000];
+            let three = wire.request(3, END_STREAM, "GET", "/three");
+            let four = wire.response(1, END_STREAM, "200");
+            let (from, bytes) = if client { (CLIENT, &three) } else { (SERVER, &four) };
+            if !client {
+                wire.send(CLIENT, &three);
+            }
+            let (one, rest) = bytes.split_at(first.min(bytes.len()));
+            let (two, three) = rest.split_at(second.min(rest.len()));
+            for piece in [one, two, three] {
+                if !piece.is_empty() {
+                    wire.send(from, piece);
+                }
+            }
+            let answer = wire.response(3, END_STREAM, "201");
+            wire.send(SERVER, &answer);
+        })
+    };
+    for client in [true, false] {
+        for first in 1..20 {
+            for second in [1, 5, 9, 100] {
+                let told = of(client, first, second);
+                assert_eq!(told, "GET /three 201 | 0 | 0 | Joined\n", "{client} {first} {second}");
+            }
+        }
+    }
+}
+
 #[test]
 fn blocks_that_begin_no_request() {
     let told = told(|wire| {
