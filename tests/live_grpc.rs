@@ -49,15 +49,15 @@ fn pair<'a>(server: &Server, client: Library, plan: &'a [Planned], calls: &'a [C
     }
 }
 
-/// 640 calls of every kind from client to server, under each hook family.
-fn echo(pairs: &[[Library; 2]], uncounted: bool) {
+/// So many calls of every kind from client to server, under each hook family.
+fn echo(pairs: &[[Library; 2]], calls: usize, at_once: usize, uncounted: bool) {
     let mut differing = Vec::new();
     for hooks in gate::hook_families() {
         for &[server, client] in pairs {
             let server = server.serve();
             let agent = Run::ports(&[server.port]).env(SHOW_ID.0, SHOW_ID.1).hooks(&hooks).start();
-            let plan = mixed(640);
-            let calls = client.call(server.port, 64, 1, &plan);
+            let plan = mixed(calls);
+            let calls = client.call(server.port, at_once, 1, &plan);
             let finished = agent.finish();
             let mut report = Report::default();
             let pair = Pair { uncounted, ..pair(&server, client, &plan, &calls) };
@@ -76,23 +76,32 @@ fn echo(pairs: &[[Library; 2]], uncounted: bool) {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn echo_at_sixty_four_in_flight() {
     let _gate = gate::enter();
-    echo(&PAIRS, true);
+    echo(&PAIRS, 640, 64, true);
 }
 
-/// Several messages in one frame that is not copied whole.
+/// Several messages in one frame that is not copied whole, and messages in several frames.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn counts_of_one_call_after_the_other() {
+    let _gate = gate::enter();
+    let pairs = [Library::Python, Library::Go, Library::Node, Library::Java, Library::Tonic];
+    echo(&pairs.map(|library| [library, library]), 160, 1, false);
+}
+
+/// The same where frames of many streams stand between those of one.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn open_counts_of_messages_that_share_a_frame() {
     let _gate = gate::enter();
-    echo(&[[Library::Java, Library::Java], [Library::Tonic, Library::Tonic]], false);
+    echo(&[[Library::Java, Library::Java], [Library::Tonic, Library::Tonic]], 640, 64, false);
 }
 
 /// Node writes what its peer takes at once by one call, and grpcio takes megabytes: more frames than one call's worth.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_megabytes_by_one_call() {
+fn megabytes_by_one_call() {
     let _gate = gate::enter();
-    echo(&[[Library::Python, Library::Node]], true);
+    echo(&[[Library::Python, Library::Node]], 640, 64, true);
 }
 
 /// What tcpdump saw of the same, replayed from either end and from both.

@@ -76,7 +76,7 @@ fn rust_hyper() {
 /// Node writes more frames by one call than the kernel side looks at.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_bodies_of_mebibytes_by_node() {
+fn bodies_of_mebibytes_by_node() {
     let _gate = gate::enter();
     matrix(&servers::go_h2(&Setting::default()), &[Client::Node], 210, true);
     matrix(&servers::node_h2(&Setting::default()), &[Client::Node, Client::Go], 210, true);

@@ -1,6 +1,6 @@
 //! State that the kernel side keeps, and that the agent may look at.
 
-use crate::frames::{Frames, place};
+use crate::frames::Frames;
 
 /// What the kernel side knows of one socket. Socket storage is zero-filled, so zero means "nothing yet" in each field.
 #[repr(C)]
@@ -37,7 +37,7 @@ pub struct ConnState {
     pub flags: u8,
     /// Keeps the next field aligned.
     pub reserved: [u8; 6],
-    /// By direction: the place among frames, with [`mode::HTTP2`].
+    /// By direction: the place among frames, or among chunks of HTTP/1.
     pub frames: [Frames; 2],
     /// Always zero, which the verifier does not know: numbers that are combined with it become unknown to it, and paths that
     /// differ in nothing else become one.
@@ -62,7 +62,7 @@ impl ConnState {
         last_direction: 0,
         flags: 0,
         reserved: [0; 6],
-        frames: [Frames { next: 0, seen: 0, last: 0, place: place::LOST }; 2],
+        frames: [Frames::NEW; 2],
         nothing: 0,
     };
 }

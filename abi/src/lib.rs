@@ -16,6 +16,6 @@ pub mod start;
 
 pub use conn::{ConnState, ProcessState};
 pub use record::{
-    ChunkHeader, DecodeError, Direction, Family, LifeEvent, LifeHeader, Record, RecordKind, Role,
+    ChunkHeader, DecodeError, Direction, Family, LifeEvent, LifeHeader, Part, Record, RecordKind, Role,
 };
 pub use start::Start;

@@ -39,14 +39,18 @@ pub const SHORT_CONTENT: u64 = 256;
 /// Bytes copied of a longer frame behind its header: the length of the padding, and how a gRPC message begins.
 pub const CONTENT_START: u64 = 16;
 
-/// Pieces of frames that one call makes at most: the kernel lets programs call each other 33 times, and each time makes four.
-pub const FRAMES_PIECES: u64 = 124;
+/// Pieces of frames that one call makes at most: the kernel lets programs call each other 33 times, and each time makes three.
+pub const FRAMES_PIECES: u64 = 93;
 
 /// Buffers of a vectored call that one piece of frames takes at most.
 pub const FRAMES_BUFFERS: u32 = 32;
 
 /// Frames that one piece takes at most: the smallest has nine bytes, and the first may begin in the piece before.
 pub const FRAMES_PER_PIECE: u32 = (FRAMES_PIECE as u32 + 8).div_ceil(9);
+
+/// Looks at buffers that one record of parts of long contents takes at most: each part takes one, and another for each buffer that
+/// it begins or ends in.
+pub const RUN_ROUNDS: u32 = 32;
 
 /// Payload bytes of a record of chunks (RFC 9112, section 7.1), which may be shorter than any frame.
 pub const CHUNKS_PIECE: u64 = 255;
@@ -57,6 +61,9 @@ pub const CHUNKS_PER_PIECE: u32 = (CHUNKS_PIECE as u32 + 8).div_ceil(6);
 /// Runs of one direction without a response among them (unknown bytes, or what looks like requests that nobody answers)
 /// before the connection is left alone for good.
 pub const LOOKS: u16 = 64;
+
+/// Calls of a connection of which nothing is known that are looked at wherever in a run they stand.
+pub const EAGER_LOOKS: u16 = 16;
 
 /// Buffers of a vectored call that are read for payload. Bytes in later ones count and are not copied.
 pub const IOVECS: usize = 64;

@@ -73,6 +73,8 @@ pub mod flags {
     pub const TAIL: u16 = 64;
     /// End of stream: a read returned 0.
     pub const END: u16 = 128;
+    /// The payload is made of [`super::Part`]s: the chunk stands for one at each of their places.
+    pub const PARTS: u16 = 512;
     /// Beside [`NEW_PROCESS`]: forked by the process that a [`super::LifeEvent::Forked`] named, and no other program since.
     pub const FORKED: u16 = 256;
 }
@@ -131,6 +133,23 @@ pub struct ChunkHeader {
     pub local: [u8; 16],
     /// The other end's address, as [`Family`] says.
     pub peer: [u8; 16],
+}
+
+/// A piece of a chunk whose bytes were copied here and there, as it stands in the payload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Where in the chunk its bytes stand. Everything up to the next part, or the chunk's end, belongs to it.
+    pub offset: u32,
+    /// How many bytes were copied.
+    pub captured: u32,
+    /// They come first.
+    pub bytes: [u8; 16],
+}
+
+impl Part {
+    /// Bytes of each in the payload.
+    pub const LEN: usize = size_of::<Self>();
 }
 
 /// What happened to a connection besides bytes.
@@ -263,6 +282,32 @@ impl ChunkHeader {
         }
     }
 
+    /// The chunks that a record stands for: itself, or with [`flags::PARTS`] one for each part, in order.
+    pub fn chunks<'a>(&'a self, payload: &'a [u8]) -> impl Iterator<Item = (Self, &'a [u8])> {
+        let made_of_parts = self.flags & flags::PARTS != 0;
+        let whole = (!made_of_parts).then_some((*self, payload));
+        let parts = if made_of_parts { payload } else { &[] };
+        whole.into_iter().chain((0..parts.len() / Part::LEN).filter_map(move |i| self.part(parts, i)))
+    }
+
+    /// One part as a chunk of its own, `None` where its numbers have no meaning.
+    fn part<'a>(&self, parts: &'a [u8], i: usize) -> Option<(Self, &'a [u8])> {
+        let from = parts.get(i * Part::LEN..)?;
+        let (part, behind): (Part, _) = split(from).ok()?;
+        let next = split::<Part>(behind).map_or(self.length, |(next, _)| next.offset);
+        let length = next.checked_sub(part.offset).filter(|length| next <= self.length && *length > 0)?;
+        let bytes = from.get(size_of::<[u32; 2]>()..Part::LEN)?.get(..part.captured as usize)?;
+        let goes_on = if next < self.length { flags::CONTINUES } else { 0 };
+        let chunk = Self {
+            flags: self.flags & !flags::PARTS | goes_on,
+            captured: part.captured,
+            position: self.position.wrapping_add(u64::from(part.offset)),
+            length,
+            ..*self
+        };
+        (part.captured <= length).then_some((chunk, bytes))
+    }
+
     /// The header as it stands in the ring.
     #[expect(unsafe_code, reason = "a view of plain integers as bytes, for recordings and tests")]
     #[must_use]
@@ -300,7 +345,7 @@ impl LifeHeader {
 }
 
 // No padding: the sizes are the sums of the fields.
-const _: () = assert!(ChunkHeader::LEN == 104 && LifeHeader::LEN == 56);
+const _: () = assert!(ChunkHeader::LEN == 104 && LifeHeader::LEN == 56 && Part::LEN == 24);
 
 impl<'a> Record<'a> {
     /// Reads one record. Bytes behind it are ignored (the kernel side reserves by size class).
@@ -321,7 +366,8 @@ impl<'a> Record<'a> {
         check("direction", header.direction().is_some(), u32::from(header.direction))?;
         check("family", header.family().is_some(), u32::from(header.family))?;
         check("role", header.role <= 2, u32::from(header.role))?;
-        check("captured", header.captured <= header.length, header.captured)?;
+        let parts = header.flags & flags::PARTS != 0;
+        check("captured", parts || header.captured <= header.length, header.captured)?;
         Ok(Self::Chunk(header, take(rest, header.captured)?))
     }
 
@@ -344,6 +390,9 @@ unsafe impl Plain for ChunkHeader {}
 #[expect(unsafe_code, reason = "integers only")]
 // SAFETY: as above.
 unsafe impl Plain for LifeHeader {}
+#[expect(unsafe_code, reason = "integers only")]
+// SAFETY: as above.
+unsafe impl Plain for Part {}
 
 #[expect(unsafe_code, reason = "reads a header where it stands; field by field costs a tenth of the decoder")]
 fn split<T: Plain>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {

@@ -14,7 +14,7 @@ use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::frames::{Frames, PREFACE, cut, is_preface, place, recognised, resumes};
 use sonde_abi::limits::{
-    GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, WAKE_BYTES,
+    EAGER_LOOKS, GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, WAKE_BYTES,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
@@ -132,10 +132,12 @@ pub fn moved<A: Access>(call: &Moved) -> Option<Onward> {
 }
 
 /// Whether a call on a connection of which nothing is known is not even looked at: nothing moved, no buffer to look into, or
-/// the middle of a run (a message that is worth seeing begins with a change of direction).
+/// the middle of a run (a message that is worth seeing begins with a change of direction, unless several streams share the
+/// connection: so the first calls are looked at all the same).
 #[inline(always)]
 fn skips_unknown(state: &ConnState, call: &Moved, changed: bool) -> bool {
-    call.length == 0 || call.source.is_none() || (!changed && state.head_left == 0)
+    let within = !changed && state.head_left == 0 && state.looks >= EAGER_LOOKS;
+    call.length == 0 || call.source.is_none() || within
 }
 
 #[inline(always)]
@@ -468,7 +470,8 @@ impl Call<'_> {
                 let (next, behind) = (self.position + end, self.position + len);
                 let last = piece.last();
                 let frames = self.frames();
-                *frames = Frames { next, seen: behind, last, place: place::COPIED };
+                (frames.next, frames.seen, frames.last) = (next, behind, last);
+                frames.place = place::COPIED;
             }
             self.submit::<A>(record, size, len as u32);
             return Next::Stop;

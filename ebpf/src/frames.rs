@@ -13,15 +13,15 @@ use core::ffi::c_void;
 use core::hint::cold_path;
 use sonde_abi::chunks;
 use sonde_abi::conn::mode;
-use sonde_abi::frames::{HEADER, header, place};
+use sonde_abi::frames::{Content, HEADER, Messages, PREFIX, Step, header, place};
 use sonde_abi::limits::{
     CHUNKS_PER_PIECE, CHUNKS_PIECE, CONTENT_START, FRAMES_BUFFERS, FRAMES_PER_PIECE, FRAMES_PIECE,
-    FRAMES_PIECES, HEAD_BYTES, SHORT_CONTENT,
+    FRAMES_PIECES, HEAD_BYTES, RUN_ROUNDS, SHORT_CONTENT,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::LOOK;
-use sonde_abi::{ChunkHeader, ConnState, Direction};
+use sonde_abi::{ChunkHeader, ConnState, Direction, Part};
 
 use crate::access::{Access, Kernel, Typed, Walked, least, negative, opaque};
 use crate::emit::{self, Onward};
@@ -35,21 +35,49 @@ const MASK: u64 = FRAMES_PIECE as u64;
 /// Bytes before a piece that may belong to its first header.
 const BEFORE: u64 = 8;
 
-const _: () = assert!((FRAMES_PIECE + 1).is_power_of_two());
+/// Bytes of a part, and those before what was copied.
+const PART: u64 = Part::LEN as u64;
+const PART_HEAD: u64 = 8;
+/// Bytes of parts in a record at most.
+const RUN: u64 = MASK / PART * PART - 1;
+/// Bytes that are looked at where a long frame begins: its header, and as many as stand before a message.
+const ENTRY: u64 = HEADER + PREFIX;
+
+const _: () = assert!((FRAMES_PIECE + 1).is_power_of_two() && PART_HEAD + ENTRY <= PART);
+
+/// A place in a call's source: a buffer, how much of it has been passed, and how much more is to be.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Place {
+    index: u64,
+    passed: u64,
+    skip: u64,
+}
+
+impl Place {
+    /// Becomes another one where `mask` is all ones.
+    #[inline(always)]
+    fn choose(&mut self, mask: u64, other: Self) {
+        self.index = self.index & !mask | other.index & mask;
+        self.passed = self.passed & !mask | other.passed & mask;
+        self.skip = self.skip & !mask | other.skip & mask;
+    }
+}
 
 /// A call on its way through the ring.
 #[repr(C)]
 pub struct Work {
     source: Source,
-    /// Buffer under way, and how much of it has been passed.
-    index: u64,
-    passed: u64,
-    /// Bytes from there that are passed before the next are looked at.
-    skip: u64,
+    /// Where in it the next bytes are.
+    at: Place,
     /// Bytes of the call that are not sent yet.
     left: u64,
     /// Pieces that were sent.
     pieces: u64,
+    /// Not 0: long contents come next, of which only parts are copied.
+    run: u64,
+    /// Where in the source something began that may have to be looked at again.
+    mark: Place,
     /// For [`Self::forget`].
     nothing: u64,
     /// What is sent: its position is that of the next piece.
@@ -163,8 +191,8 @@ pub fn go_on(ctx: &impl EbpfContext, direction: Direction) {
     // SAFETY: as in `step`.
     let work = unsafe { &mut *work };
     count(KernelCounter::FarBuffer);
-    let behind = work.passed.wrapping_add(work.skip).wrapping_add(work.left);
-    work.send(work.left, 0, behind);
+    let behind = work.at.passed.wrapping_add(work.at.skip).wrapping_add(work.left);
+    work.send(work.left, 0, behind, 0);
 }
 
 #[inline(always)]
@@ -176,16 +204,13 @@ fn step<A: Access>(ctx: &impl EbpfContext, direction: Direction, socket: impl Fn
     let Some(state) = A::known(sock) else { return };
     // SAFETY: as in `emit::moved`.
     let state = unsafe { &mut *state };
-    // Four pieces, written out: the kernel lets programs call each other so often and no more, and the verifier takes a loop of
+    // Three pieces, written out: the kernel lets programs call each other so often and no more, and the verifier takes a loop of
     // them for one without end.
     let goes_on = if work.pieces == 0 {
         // By itself, and the first piece by the next call: the verifier follows each way through this.
         work.first_piece(state, direction)
     } else {
-        work.next_piece(state, direction)
-            && work.next_piece(state, direction)
-            && work.next_piece(state, direction)
-            && work.next_piece(state, direction)
+        work.next(state, direction) && work.next(state, direction) && work.next(state, direction)
     };
     if goes_on {
         go_on(ctx, direction);
@@ -216,8 +241,8 @@ struct Found {
     bad: u64,
     /// Not 0: no other follows.
     last: u64,
-    /// Not 0: the last one's content is to be passed over, but for its first bytes, which are not all there.
-    begun: u64,
+    /// Not 0: among those were contents of streams.
+    contents: u64,
 }
 
 impl Work {
@@ -225,11 +250,10 @@ impl Work {
     #[inline(always)]
     pub fn begin(&mut self, source: Source, length: u64, skip: u64) {
         self.source = source;
-        self.index = 0;
-        self.passed = 0;
-        self.skip = skip;
+        self.at = Place { index: 0, passed: 0, skip };
         self.left = length;
         self.pieces = 0;
+        self.run = 0;
         self.record.tail = [0; 8];
     }
 
@@ -238,20 +262,28 @@ impl Work {
     fn first_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
         let [write, read] = &mut state.frames;
         let frames = if let Direction::Write = direction { write } else { read };
-        if frames.place == place::SKIPPED && frames.next > self.record.position {
+        let skipped = matches!(frames.place, place::SKIPPED | place::MESSAGE);
+        self.run = u64::from(frames.place == place::MESSAGE);
+        if skipped && frames.next > self.record.position {
             let skip = least(frames.next - self.record.position, self.left);
             // Of a body the first bytes are copied all the same: it may be another coding than it seems.
             let opening = if state.mode == mode::HTTP1 { self.open(skip) } else { 0 };
-            let behind = self.passed.wrapping_add(self.skip).wrapping_add(self.left);
-            self.send(skip, opening, behind);
-            self.skip = self.skip.wrapping_add(skip);
+            let behind = self.at.passed.wrapping_add(self.at.skip).wrapping_add(self.left);
+            self.send(skip, opening, behind, 0);
+            self.at.skip = self.at.skip.wrapping_add(skip);
             frames.seen = self.record.position;
         }
         self.pieces = 1;
         self.left != 0
     }
 
-    /// Sends the next piece. True: another one follows.
+    /// Sends what is next. True: more follows.
+    #[inline(always)]
+    fn next(&mut self, state: &mut ConnState, direction: Direction) -> bool {
+        if self.run != 0 { self.next_run(state, direction) } else { self.next_piece(state, direction) }
+    }
+
+    /// Sends the next piece. True: more follows.
     #[inline(always)]
     fn next_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
         let http1 = self.forget(u64::from(state.mode == mode::HTTP1));
@@ -259,7 +291,6 @@ impl Work {
         let frames = if let Direction::Write = direction { write } else { read };
         // The place was told by frames before these, and not guessed from this call.
         let told = self.forget(frames.place ^ place::FOUND);
-        let begun = self.forget(u64::from(frames.place == place::BEGUN));
         let position = self.record.position;
         // A body is tried, whatever it is.
         if http1 != 0 && frames.place == place::LOST {
@@ -279,9 +310,13 @@ impl Work {
         let most = self.forget(if http1 != 0 && soft == 0 { CHUNKS_PIECE } else { MASK });
         // Once more, since each that was asked is known from there on.
         let (known, http1, soft) = (self.forget(known), self.forget(http1), self.forget(soft));
+        self.mark = self.at;
         let Gathered { taken, more, failed } = self.gather(most);
         let end = self.put_before(frames.last);
         let found = if http1 != 0 { self.walk::<true>(from, taken) } else { self.walk::<false>(from, taken) };
+        // A content that was copied may have ended messages, or begun some.
+        frames.messages.stream &= (found.contents as u32).wrapping_sub(1);
+        let (messages, step) = self.enter(frames.messages, &found, taken);
         let last = self.word_at(taken).0;
         let end = self.forget(end);
         self.put_before(end);
@@ -299,20 +334,26 @@ impl Work {
             }
         } else if found.long != 0 {
             let header = found.at + found.header;
-            frames.place = place::SKIPPED;
-            frames.next = position + header + found.long;
-            captured = least(taken, header + if http1 != 0 { LOOK as u64 } else { CONTENT_START });
-            if more {
-                length = least(header + found.long, length);
-            }
-        } else if begun != 0 && found.at > taken {
-            frames.place = place::SKIPPED;
-            captured = least(taken, CONTENT_START);
-            if more {
-                length = least(found.at, length);
+            if http1 != 0 {
+                frames.place = place::SKIPPED;
+                frames.next = position + header + found.long;
+                captured = least(taken, header + LOOK as u64);
+                if more {
+                    length = least(header + found.long, length);
+                }
+            } else {
+                frames.messages = messages;
+                frames.place = place::SKIPPED + (step.message & (place::MESSAGE - place::SKIPPED));
+                frames.next = position + header + step.passed;
+                // The same bytes are looked at again where messages begin among them.
+                if self.pieces < FRAMES_PIECES {
+                    length = least(header + step.passed, length);
+                }
+                captured = least(taken, least(header + CONTENT_START, length));
+                self.run = 1;
             }
         } else {
-            frames.place = if found.begun != 0 { place::BEGUN } else { place::COPIED };
+            frames.place = place::COPIED;
             frames.next = position + found.at;
             if more {
                 length = taken;
@@ -335,10 +376,127 @@ impl Work {
         } else if found.count != 0 && told != 0 {
             state.looks = 0;
         }
-        let behind = self.passed.wrapping_add(self.left).wrapping_sub(taken);
-        self.send(length, captured, behind);
-        self.skip = length.wrapping_sub(taken);
+        let behind = self.at.passed.wrapping_add(self.left).wrapping_sub(taken);
+        self.send(length, captured, behind, 0);
+        let again = negative(length.wrapping_sub(taken));
+        self.at.skip = length.wrapping_sub(taken);
+        let mark = Place { skip: self.mark.skip.wrapping_add(length), ..self.mark };
+        self.at.choose(again, mark);
         goes_on && self.left != 0
+    }
+
+    /// Where messages begin in a content that is not all in the piece.
+    #[inline(always)]
+    fn enter(&self, messages: Messages, found: &Found, taken: u64) -> (Messages, Step) {
+        let (low, high) = self.word_at(found.at.wrapping_add(BEFORE));
+        let header = header(low, high, &opaque);
+        let from = found.at.wrapping_add(HEADER);
+        let content = Content {
+            word: self.word_at(from.wrapping_add(BEFORE)).0,
+            have: least(taken.wrapping_sub(from), PREFIX),
+            begins: u64::MAX,
+            length: header.length,
+            stream: header.stream,
+            padded: header.padded,
+        };
+        messages.step(&content, &opaque)
+    }
+
+    /// Sends parts of long contents: their frames' headers, and prefixes of messages. True: more follows.
+    #[inline(always)]
+    fn next_run(&mut self, state: &mut ConnState, direction: Direction) -> bool {
+        let [write, read] = &mut state.frames;
+        let frames = if let Direction::Write = direction { write } else { read };
+        let position = self.record.position;
+        // All ones where a header is next.
+        let mut begins = self.forget(negative(frames.place.wrapping_sub(place::MESSAGE)));
+        let (mut to, mut have, mut start) = (self.forget(0), self.forget(0), self.forget(0));
+        let (mut stop, mut failed) = (self.forget(0), self.forget(0));
+        // Of a header there has to be all, of a prefix anything.
+        let mut done = self.forget(negative(self.left.wrapping_sub((begins & (ENTRY - 1)) + 1)));
+        self.mark = self.at;
+        let mut rounds = 0;
+        while rounds < RUN_ROUNDS && done == 0 {
+            let wanted = least(frames.messages.wanted(&opaque), self.left.wrapping_sub(start));
+            let wanted = ENTRY & begins | wanted & !begins;
+            let (part, read) = self.take(to + PART_HEAD + have, wanted.wrapping_sub(have));
+            failed = self.forget(!read);
+            have = self.forget(have + part);
+            let full = !negative(have.wrapping_sub(wanted)) & read;
+            let (low, high) = self.word_at(to + PART_HEAD + BEFORE);
+            let header = header(low, high, &opaque);
+            let long = opaque((header.content & (1 - header.impossible)).wrapping_neg())
+                & negative(SHORT_CONTENT.wrapping_sub(header.length));
+            stop = self.forget(begins & !long & full);
+            let base = HEADER & begins;
+            let content = Content {
+                word: self.word_at(to + PART_HEAD + base + BEFORE).0,
+                have: have.wrapping_sub(base) & 7,
+                begins,
+                length: header.length,
+                stream: header.stream,
+                padded: header.padded & begins,
+            };
+            let (messages, step) = frames.messages.step(&content, &opaque);
+            let taken = full & !stop;
+            frames.messages.choose(taken, messages);
+            self.put_part(to, start, have);
+            let passed = (base + step.passed) & taken;
+            let mut on = Place { skip: self.at.skip.wrapping_add(passed).wrapping_sub(have), ..self.at };
+            let again = Place { skip: self.mark.skip.wrapping_add(passed), ..self.mark };
+            on.choose(negative(passed.wrapping_sub(have)), again);
+            self.at.choose(taken, on);
+            let at = self.at;
+            self.mark.choose(taken, at);
+            start = self.forget(start + passed);
+            to = self.forget(to + (PART & taken));
+            have = self.forget(have & !taken);
+            begins = self.forget(begins & !taken | !step.message & taken);
+            let left = self.left.wrapping_sub(start);
+            done = self.forget(
+                stop | failed
+                    | taken
+                        & (negative(left.wrapping_sub((begins & (ENTRY - 1)) + 1))
+                            | negative(RUN.wrapping_sub(to + 1))),
+            );
+            rounds += 1;
+        }
+        self.at = self.mark;
+        let (start, to, begins) = (self.forget(start), self.forget(to), self.forget(begins));
+        let left = self.left.wrapping_sub(start);
+        let length = least(start, self.left) & !failed | self.left & failed;
+        frames.next = position + start;
+        frames.place = place::MESSAGE - (begins & (place::MESSAGE - place::SKIPPED));
+        frames.seen = position + length;
+        if begins & (stop | negative(left.wrapping_sub(ENTRY))) != 0 {
+            self.run = 0;
+        }
+        if failed != 0 {
+            frames.place = place::LOST;
+            count(KernelCounter::UserFault);
+        }
+        if length != 0 {
+            state.looks = 0;
+            // Without parts it is a length like any other.
+            let parts = flags::PARTS & negative(to.wrapping_neg()) as u16;
+            let behind = self.at.passed.wrapping_add(self.at.skip).wrapping_add(left);
+            self.send(length, to, behind, parts);
+        }
+        failed == 0 && self.left != 0
+    }
+
+    /// Writes what comes before the bytes of a part.
+    #[inline(always)]
+    fn put_part(&mut self, to: u64, offset: u64, captured: u64) {
+        // SAFETY: aligned, and within the piece.
+        unsafe {
+            let part = (&raw mut self.piece).byte_add((to & MASK & !7) as usize).cast::<u64>();
+            part.write(if cfg!(target_endian = "little") {
+                offset & 0xffff_ffff | captured << 32
+            } else {
+                offset << 32 | captured
+            });
+        }
     }
 
     /// Copies the first bytes of a call of at least as many from a plain buffer, and says how many.
@@ -347,7 +505,7 @@ impl Work {
         if self.source.count != ONE || length < LOOK as u64 {
             return 0;
         }
-        let Some([low, high]) = user::read::<[u64; 2]>(self.source.address.wrapping_add(self.skip)) else {
+        let Some([low, high]) = user::read::<[u64; 2]>(self.source.address.wrapping_add(self.at.skip)) else {
             return 0;
         };
         let [first, second, ..] = &mut self.piece;
@@ -358,42 +516,16 @@ impl Work {
     /// Copies the next bytes of the call, up to `most`, out of as many buffers as it takes.
     #[inline(always)]
     fn gather(&mut self, most: u64) -> Gathered {
-        // All ones for a plain buffer. No vector is that long.
-        let plain = negative(self.source.count);
-        let buffers = self.source.count & !plain | plain & 1;
+        let buffers = self.source.buffers();
         let (mut taken, mut more, mut failed, mut rounds) = (0_u64, 0_u64, 0_u64, 0);
         while rounds < FRAMES_BUFFERS {
-            let at = self.source.address.wrapping_add((self.index & !plain) * size_of::<Buffer>() as u64);
-            let mut buffer = Buffer { base: 0, len: 0 };
-            // Of a plain buffer its first bytes, which are not used.
-            // SAFETY: writes exactly the size of a buffer; the helper checks the address.
-            unsafe {
-                bpf_probe_read_user((&raw mut buffer).cast(), size_of::<Buffer>() as u32, at as *const _)
-            };
-            let base = self.source.address & plain | buffer.base & !plain;
-            let len = (plain | buffer.len) & LONGEST;
             let room = least(self.left.wrapping_sub(taken), most.wrapping_sub(taken));
-            let left = len.wrapping_sub(self.passed);
-            let left = left & !negative(left);
-            let skip = least(self.skip, left);
-            let part = least(left - skip, room) & MASK;
-            let from = base.wrapping_add(self.passed).wrapping_add(skip);
-            // SAFETY: at most `MASK` bytes into the piece, and at most as many more; the helper checks the address.
-            let result = unsafe {
-                let to = (&raw mut self.piece).cast::<u8>().add((taken & MASK) as usize);
-                bpf_probe_read_user(to.cast(), (part & MASK) as u32, from as *const _)
-            };
-            failed = self.forget(negative(result.cast_unsigned()));
-            let read = !failed;
-            let part = part & read;
+            let (part, read) = self.take(taken, room);
+            failed = self.forget(!read);
             taken = self.forget(taken + part);
-            self.skip = self.skip.wrapping_sub(skip);
-            // All ones where nothing of the buffer is left.
-            let used = negative((left - skip - part).wrapping_sub(1));
-            self.index = self.index.wrapping_sub(used);
-            self.passed = self.passed.wrapping_add(skip).wrapping_add(part) & !used;
             more = self.forget(
-                read & negative(self.index.wrapping_sub(buffers)) & negative(taken.wrapping_sub(self.left)),
+                read & negative(self.at.index.wrapping_sub(buffers))
+                    & negative(taken.wrapping_sub(self.left)),
             );
             if more & negative(taken.wrapping_sub(most)) == 0 {
                 break;
@@ -403,23 +535,55 @@ impl Work {
         Gathered { taken: self.forget(taken), more: self.forget(more), failed: self.forget(failed) }
     }
 
+    /// Copies what comes next in the buffer under way, at most `most` bytes, to a place in the piece. Returns how many, and all ones,
+    /// or 0 where it could not be read.
+    #[inline(always)]
+    fn take(&mut self, to: u64, most: u64) -> (u64, u64) {
+        let plain = negative(self.source.count);
+        let at = self.source.address.wrapping_add((self.at.index & !plain) * size_of::<Buffer>() as u64);
+        let mut buffer = Buffer { base: 0, len: 0 };
+        // Of a plain buffer its first bytes, which are not used.
+        // SAFETY: writes exactly the size of a buffer; the helper checks the address.
+        unsafe { bpf_probe_read_user((&raw mut buffer).cast(), size_of::<Buffer>() as u32, at as *const _) };
+        let base = self.source.address & plain | buffer.base & !plain;
+        let len = (plain | buffer.len) & LONGEST;
+        let left = len.wrapping_sub(self.at.passed);
+        let left = left & !negative(left);
+        let skip = least(self.at.skip, left);
+        let part = least(left - skip, most) & MASK;
+        let from = base.wrapping_add(self.at.passed).wrapping_add(skip);
+        // SAFETY: at most `MASK` bytes into the piece, and at most as many more; the helper checks the address.
+        let failed = unsafe {
+            let to = (&raw mut self.piece).cast::<u8>().add((to & MASK) as usize);
+            bpf_probe_read_user(to.cast(), (part & MASK) as u32, from as *const _)
+        };
+        let read = !negative(failed.cast_unsigned());
+        let part = part & read;
+        self.at.skip = self.at.skip.wrapping_sub(skip);
+        // All ones where nothing of the buffer is left.
+        let used = negative((left - skip - part).wrapping_sub(1));
+        self.at.index = self.at.index.wrapping_sub(used);
+        self.at.passed = self.at.passed.wrapping_add(skip).wrapping_add(part) & !used;
+        (part, read)
+    }
+
     /// Passes from frame to frame, or from chunk to chunk, the first at `from` (below zero by up to eight: its first bytes stand
     /// before the piece), until one's header is not all within `taken` bytes, or is none, or its content is not worth copying.
     #[inline(always)]
     fn walk<const CHUNKS: bool>(&mut self, from: u64, taken: u64) -> Found {
         let mut found =
-            Found { at: self.forget(from), header: 0, long: 0, count: 0, bad: 0, last: 0, begun: 0 };
+            Found { at: self.forget(from), header: 0, long: 0, count: 0, bad: 0, last: 0, contents: 0 };
         let mut rounds = 0;
         while rounds < if CHUNKS { CHUNKS_PER_PIECE } else { FRAMES_PER_PIECE } {
             let (low, high) = self.word_at(found.at.wrapping_add(BEFORE));
-            let (octets, length, bad, limit, start);
+            let (octets, length, bad, limit, content);
             if CHUNKS {
                 let high = self.word_at(found.at.wrapping_add(2 * BEFORE)).0;
                 let line = chunks::line(low, high, &opaque);
-                (octets, length, bad, limit, start) = (line.octets, line.size, line.bad, 0, 0);
+                (octets, length, bad, limit, content) = (line.octets, line.size, line.bad, 0, 0);
             } else {
                 let header = header(low, high, &opaque);
-                (octets, length, bad, start) = (HEADER, header.length, header.impossible, CONTENT_START);
+                (octets, length, bad, content) = (HEADER, header.length, header.impossible, header.content);
                 limit = SHORT_CONTENT + header.telling * (HEAD_BYTES as u64 - SHORT_CONTENT);
             }
             let behind = found.at.wrapping_add(octets);
@@ -429,16 +593,13 @@ impl Work {
                 & negative(limit.wrapping_sub(length))
                 & !cut
                 & !bad;
-            // Its content's start goes on behind the piece.
-            let begun = long & negative(taken.wrapping_sub(behind).wrapping_sub(start));
-            let long = long & !begun;
             let last = if CHUNKS { negative(length.wrapping_sub(1)) & !cut & !bad } else { 0 };
             let on = !(cut | bad | long | last);
             found.header = self.forget(octets);
             found.bad = self.forget(bad);
             found.long = self.forget(long & length);
             found.last = self.forget(last);
-            found.begun = self.forget(begun);
+            found.contents = self.forget(found.contents | on & content);
             found.at = self.forget(found.at.wrapping_add(on & (octets + length)));
             found.count = self.forget(found.count.wrapping_sub(on));
             if on == 0 {
@@ -478,19 +639,20 @@ impl Work {
     }
 
     /// Sends a record of the next `length` bytes, of which `captured` are in the piece. `behind`: where the call ends, from the
-    /// beginning of the buffer under way.
+    /// beginning of the buffer under way. `parts`: [`flags::PARTS`] where the piece holds some.
     #[inline(always)]
-    fn send(&mut self, length: u64, captured: u64, behind: u64) {
+    fn send(&mut self, length: u64, captured: u64, behind: u64, parts: u16) {
         const ANNOUNCED: u16 = flags::NEW_PROCESS | flags::FORKED;
         self.left = self.left.wrapping_sub(length);
         self.pieces += 1;
         let size = size_of::<ChunkHeader>() as u64 + (captured & MASK);
         let announced = self.record.flags & ANNOUNCED;
         let continues = u64::from(flags::CONTINUES) & negative(self.left.wrapping_neg());
-        self.record.flags = self.record.flags & !(flags::CONTINUES | flags::TAIL) | continues as u16;
-        if self.left == 0 && length > captured + 7 {
+        self.record.flags =
+            self.record.flags & !(flags::CONTINUES | flags::TAIL | flags::PARTS) | continues as u16 | parts;
+        if self.left == 0 && length > captured + 7 && self.record.flags & flags::PARTS == 0 {
             // The end of a body may be seen there.
-            if let Some(tail) = user::tail(self.source, self.index, behind) {
+            if let Some(tail) = user::tail(self.source, self.at.index, behind) {
                 self.record.tail = tail.to_ne_bytes();
                 self.record.flags |= flags::TAIL;
             }

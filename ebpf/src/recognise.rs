@@ -46,6 +46,8 @@ pub enum Copy {
 pub fn recognise(state: &mut ConnState, start: Start) -> Copy {
     let changed = state.flags & state_flags::CHANGED != 0;
     match start {
+        // Text within a run is no message yet.
+        _ if state.mode == mode::UNKNOWN && !changed && state.head_left == 0 => {}
         Start::Request | Start::Response => {
             state.mode = mode::HTTP1;
             state.head_left = HEAD_BYTES;

@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 use sonde_abi::limits::IOVECS;
 use sonde_abi::settings::KernelCounter;
 
+use crate::access::negative;
 use crate::maps::count;
 
 /// One contiguous buffer: `struct iovec` as it lies in memory.
@@ -38,6 +39,13 @@ impl Source {
     #[inline(always)]
     pub fn hidden(self, nothing: u64) -> Self {
         Self { address: self.address ^ nothing, count: self.count ^ nothing }
+    }
+
+    /// How many buffers there are. No vector is as long as [`ONE`] says.
+    #[inline(always)]
+    pub fn buffers(&self) -> u64 {
+        let plain = negative(self.count);
+        self.count & !plain | plain & 1
     }
 
     /// Whether there is nothing to read.

@@ -177,7 +177,9 @@ impl Connections {
         match record {
             Record::Chunk(header, bytes) => {
                 self.now = header.time_ns;
-                self.chunk(header, bytes, events);
+                for (chunk, bytes) in header.chunks(bytes) {
+                    self.chunk(&chunk, bytes, events);
+                }
             }
             Record::Life(header, bytes) => {
                 self.now = header.time_ns;
