@@ -9,7 +9,7 @@ use sonde_tests::h2::busy::Busy;
 use sonde_tests::h2::clients::Client;
 use sonde_tests::h2::eye::{Eye, Seen};
 use sonde_tests::h2::mixed;
-use sonde_tests::raw::{Connection, listen, now, serve};
+use sonde_tests::raw::{Connection, listen, noise, now, serve};
 use sonde_tests::servers::{self, Server, Setting};
 use sonde_tests::{Call, Kind, Planned, Run, Span, gate};
 
@@ -286,18 +286,6 @@ fn chain(eye: &Eye, between: &Server, service: &Server, concurrency: usize, coun
             assert_eq!(id_of(span.path()), id_of(&call.path), "{what}");
         }
     }
-}
-
-/// Bytes that look random and are the same in each run.
-fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let step = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    std::iter::repeat_with(step).take(count).collect()
 }
 
 /// A frame of HTTP/2.

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use sonde_tests::calls::fresh;
 use sonde_tests::compare::Report;
 use sonde_tests::processes::Process;
-use sonde_tests::raw::{Connection, listen, now, serve, told};
+use sonde_tests::raw::{Connection, listen, noise, now, serve, told};
 use sonde_tests::servers::{self, Server, Setting};
 use sonde_tests::{Call, Finished, Kind, Run, Span, gate};
 
@@ -26,18 +26,6 @@ fn grown(what: &str, before: u64, process: &Process, limit: u64) {
     let grown = process.resident().saturating_sub(before);
     println!("{what}: sonde grew by {} KiB from {} KiB", grown >> 10, before >> 10);
     assert!(grown < limit, "{what}: sonde grew by {grown} bytes");
-}
-
-/// Bytes that look random and are the same in each run.
-fn noise(seed: u64, count: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let step = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    std::iter::repeat_with(step).take(count).collect()
 }
 
 /// Bytes that are not a whole request of HTTP/1, each with a reason to be mistaken for one.

@@ -4,7 +4,7 @@ use crate::frames::Frames;
 
 /// What the kernel side knows of one socket. Socket storage is zero-filled, so zero means "nothing yet" in each field.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnState {
     /// Unix sockets only: bytes written so far as this side counted them (TCP is counted by the kernel itself).
     pub written: u64,
@@ -37,7 +37,7 @@ pub struct ConnState {
     pub flags: u8,
     /// Keeps the next field aligned.
     pub reserved: [u8; 6],
-    /// By direction: the place among frames, or among chunks of HTTP/1.
+    /// By direction: the place among frames, with [`mode::HTTP2`], or among the chunks of a body, with [`mode::HTTP1`].
     pub frames: [Frames; 2],
     /// Always zero, which the verifier does not know: numbers that are combined with it become unknown to it, and paths that
     /// differ in nothing else become one.
@@ -65,6 +65,13 @@ impl ConnState {
         frames: [Frames::NEW; 2],
         nothing: 0,
     };
+}
+
+impl Default for ConnState {
+    #[inline(always)]
+    fn default() -> Self {
+        Self::NEW
+    }
 }
 
 /// What a connection's bytes turned out to be.

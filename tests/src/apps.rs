@@ -64,7 +64,7 @@ pub fn go() -> PathBuf {
 /// Python with what rides on HTTP/1.
 #[must_use]
 pub fn rides_python() -> PathBuf {
-    let built = build("rides_python", &["requirements.txt"], |from, to| {
+    let built = build("python/rides", &["requirements.txt"], |from, to| {
         run(Command::new("python3").args(["-m", "venv"]).arg(to));
         let mut pip = Command::new(to.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
@@ -78,7 +78,7 @@ pub fn rides_python() -> PathBuf {
 pub fn rides_node() -> PathBuf {
     const FILES: [&str; 5] =
         ["package.json", "package-lock.json", "server.mjs", "ws_client.mjs", "web_client.mjs"];
-    build("rides_node", &FILES, |from, to| {
+    build("node/rides", &FILES, |from, to| {
         for file in FILES {
             fs::copy(from.join(file), to.join(file)).expect("copy");
         }
@@ -89,7 +89,7 @@ pub fn rides_node() -> PathBuf {
 /// The folder with the Go programs of what rides on HTTP/1, `ws` and `web`.
 #[must_use]
 pub fn rides_go() -> PathBuf {
-    build("rides_go", &["go.mod", "go.sum", "ws/main.go", "web/main.go"], |from, to| {
+    build("go/rides", &["go.mod", "go.sum", "ws/main.go", "web/main.go"], |from, to| {
         for program in ["ws", "web"] {
             let mut go = Command::new("go");
             go.args(["build", "-o"]).arg(to.join(program)).arg(format!("./{program}")).current_dir(from);
@@ -135,7 +135,7 @@ pub fn go_sdk() -> PathBuf {
 /// The Go program that serves and calls over HTTP/2.
 #[must_use]
 pub fn go_h2() -> PathBuf {
-    let built = build("go-h2", &["go.mod", "go.sum", "main.go", "server.go"], |from, to| {
+    let built = build("go/h2", &["go.mod", "go.sum", "main.go", "server.go"], |from, to| {
         run(Command::new("go").args(["build", "-o"]).arg(to.join("h2")).arg(".").current_dir(from));
     });
     built.join("h2")

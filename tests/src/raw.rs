@@ -329,3 +329,16 @@ pub fn serve(listener: TcpListener, handlers: Vec<Box<dyn FnOnce(Connection) + S
         }
     })
 }
+
+/// Bytes that look random and are the same in each run.
+#[must_use]
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(step).take(count).collect()
+}

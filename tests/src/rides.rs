@@ -29,7 +29,7 @@ fn start(name: &str, command: &mut Command, port: u16, prefix: &'static str) -> 
 pub fn websockets() -> Server {
     let port = free_port();
     let mut command = Command::new(apps::rides_python());
-    command.arg(apps::sources().join("rides_python/ws_server.py")).arg(port.to_string());
+    command.arg(apps::sources().join("python/rides/ws_server.py")).arg(port.to_string());
     start("websockets", &mut command, port, "/ws/")
 }
 
@@ -40,7 +40,7 @@ pub fn uvicorn() -> Server {
     let mut command = Command::new(apps::rides_python());
     command.args(["-m", "uvicorn", "--ws", "websockets", "--ws-ping-interval", "600", "--no-access-log"]);
     command.args(["--ws-per-message-deflate", "true", "--ws-max-size", "100000000", "--backlog", "16384"]);
-    command.args(["--port", &port.to_string(), "asgi:app"]).current_dir(apps::sources().join("rides_python"));
+    command.args(["--port", &port.to_string(), "asgi:app"]).current_dir(apps::sources().join("python/rides"));
     start("uvicorn", &mut command, port, "/ws/")
 }
 
@@ -51,7 +51,7 @@ pub fn flask() -> Server {
     let mut command = Command::new(apps::rides_python());
     command.args(["-m", "gunicorn", "--no-control-socket", "-k", "gthread", "--threads", "64"]);
     command.args(["--bind", &format!("127.0.0.1:{port}"), "flask_events:app"]);
-    command.current_dir(apps::sources().join("rides_python"));
+    command.current_dir(apps::sources().join("python/rides"));
     start("flask", &mut command, port, "")
 }
 
@@ -110,7 +110,7 @@ impl Client {
             Self::Go => Command::new(apps::rides_go().join("ws")),
         };
         match self {
-            Self::Python => command.arg(apps::sources().join("rides_python/ws_client.py")),
+            Self::Python => command.arg(apps::sources().join("python/rides/ws_client.py")),
             Self::Node => command.arg(apps::rides_node().join("ws_client.mjs")),
             Self::Go => command.arg("client"),
         };

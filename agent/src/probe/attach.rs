@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, MapData, ProgramArray};
-use aya::programs::{BtfTracePoint, FExit, Program, ProgramError as AyaProgramError, ProgramFd, TracePoint};
+use aya::programs::{BtfTracePoint, FExit, Program, TracePoint};
 use aya::util::nr_cpus;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, Pod};
 use sonde_abi::settings::{Offsets, Selection};
@@ -20,6 +20,9 @@ use crate::telemetry::{Counters, ProgramState};
 
 /// The object, aligned as its parser wants it. Empty where the agent was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sonde.bpf.o"));
+
+/// Why a program or a map is none.
+const MISSING: &str = "not in the object";
 
 /// What the programs are told.
 #[derive(Clone, Debug)]
@@ -149,12 +152,9 @@ impl Probes {
         if settings.family == HookFamily::Syscalls {
             // It calls itself, once for each message of a call that moves several.
             let program = if settings.perf_events { "sys_exit_perf" } else { "sys_exit" };
-            let linked = if settings.perf_events {
-                probes.link::<TracePoint>(program, "NEXT_MESSAGE")
-            } else {
-                probes.link::<BtfTracePoint>(program, "NEXT_MESSAGE")
-            };
-            linked.map_err(|why| ProbeError::Load { what: "map NEXT_MESSAGE".into(), why })?;
+            probes
+                .link(program, "NEXT_MESSAGE")
+                .map_err(|why| ProbeError::Load { what: "map NEXT_MESSAGE".into(), why })?;
         }
         Ok((probes, ring))
     }
@@ -176,8 +176,7 @@ impl Probes {
                 (None, Place::After(_)) => {
                     self.program::<FExit>(program).and_then(|loaded| loaded.attach().map(drop).map_err(chain))
                 }
-                (None, Place::Called(_, array)) => self.link::<BtfTracePoint>(program, array),
-                (None, Place::CalledByEvent(_, array)) => self.link::<TracePoint>(program, array),
+                (None, Place::Called(_, array) | Place::CalledByEvent(_, array)) => self.link(program, array),
             };
             self.note(program, place, without, outcome)?;
         }
@@ -185,15 +184,11 @@ impl Probes {
     }
 
     /// Lets programs call this one, by the first element of an array.
-    fn link<P>(&mut self, program: &str, array: &'static str) -> Result<(), String>
-    where
-        P: Callable,
-        for<'a> &'a mut P: TryFrom<&'a mut Program, Error: std::error::Error>,
-    {
+    fn link(&mut self, program: &str, array: &'static str) -> Result<(), String> {
         let map = take_map(&mut self.programs, array).map_err(chain)?;
         let mut map = ProgramArray::try_from(map).map_err(chain)?;
-        let program = self.program::<P>(program)?;
-        map.set(0, program.descriptor().map_err(chain)?, 0).map_err(chain)?;
+        let program = self.programs.program(program).ok_or(MISSING)?;
+        map.set(0, program.fd().map_err(chain)?, 0).map_err(chain)?;
         self.calls.push(map);
         Ok(())
     }
@@ -202,7 +197,7 @@ impl Probes {
     where
         &'a mut P: TryFrom<&'a mut Program, Error: std::error::Error>,
     {
-        self.programs.program_mut(name).ok_or("not in the object")?.try_into().map_err(chain)
+        self.programs.program_mut(name).ok_or(MISSING)?.try_into().map_err(chain)
     }
 
     fn note(
@@ -281,23 +276,6 @@ impl Probes {
     }
 }
 
-/// Programs that others may call.
-trait Callable {
-    fn descriptor(&self) -> Result<&ProgramFd, AyaProgramError>;
-}
-
-impl Callable for BtfTracePoint {
-    fn descriptor(&self) -> Result<&ProgramFd, AyaProgramError> {
-        self.fd()
-    }
-}
-
-impl Callable for TracePoint {
-    fn descriptor(&self) -> Result<&ProgramFd, AyaProgramError> {
-        self.fd()
-    }
-}
-
 /// What a program's `fdinfo` says of it.
 fn skipped(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
@@ -328,7 +306,7 @@ fn take_map(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, P
 }
 
 fn missing(name: &'static str) -> ProbeError {
-    ProbeError::Load { what: name.into(), why: "not in the object".into() }
+    ProbeError::Load { what: name.into(), why: MISSING.into() }
 }
 
 /// The verifier's log is for those who work on the programs: `SONDE_VERIFIER_LOG=1` for why one is refused, `all` for every

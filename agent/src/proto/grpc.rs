@@ -136,12 +136,30 @@ pub(super) const fn status_of_reset(code: u32) -> u32 {
     }
 }
 
+/// What stands before each message, as far as it is there: flags and a length.
+#[derive(Clone, Copy, Debug, Default)]
+struct Prefix {
+    bytes: [u8; 5],
+    have: u8,
+}
+
+impl Prefix {
+    /// Flags and length, where they are there with this byte. The next one begins another prefix.
+    fn take(&mut self, byte: u8) -> Option<(u8, u64)> {
+        *self.bytes.get_mut(usize::from(self.have))? = byte;
+        self.have += 1;
+        if usize::from(self.have) < self.bytes.len() {
+            return None;
+        }
+        let [flags, length @ ..] = std::mem::take(self).bytes;
+        Some((flags, u32::from_be_bytes(length).into()))
+    }
+}
+
 /// Counts messages in the bytes of one direction, as far as their prefixes are seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counter {
-    /// A flag and a length, as far as they are there.
-    prefix: [u8; 5],
-    have: usize,
+    prefix: Prefix,
     /// Bytes of the message that are to come.
     left: u64,
     counted: Messages,
@@ -162,14 +180,8 @@ impl Counter {
             }
             let Some((&byte, rest)) = bytes.split_first() else { return };
             bytes = rest;
-            if let Some(to) = self.prefix.get_mut(self.have) {
-                *to = byte;
-                self.have += 1;
-            }
-            if self.have == self.prefix.len() {
-                self.have = 0;
-                let [flag, length @ ..] = self.prefix;
-                self.left = u64::from(u32::from_be_bytes(length));
+            if let Some((flag, length)) = self.prefix.take(byte) {
+                self.left = length;
                 // One bit says compressed; gRPC-Web marks its trailers with another.
                 self.lost |= flag > 1;
                 self.counted.count += 1;

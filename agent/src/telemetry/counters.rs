@@ -267,9 +267,7 @@ pub struct Counters {
 impl Counters {
     /// Counts `n` losses for one reason.
     pub fn lose(&self, why: Lost, n: u64) {
-        if let Some(counter) = self.lost.get(why as usize) {
-            counter.fetch_add(n, Ordering::Relaxed);
-        }
+        count(self.lost.get(why as usize), n);
     }
 
     /// Sets a loss that is counted elsewhere (by the kernel side) to its total.
@@ -282,20 +280,18 @@ impl Counters {
     /// Losses so far for one reason.
     #[must_use]
     pub fn lost(&self, why: Lost) -> u64 {
-        self.lost.get(why as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        total(self.lost.get(why as usize))
     }
 
     /// Counts what became of `n` items of a signal: the metric `sonde.export`.
     pub fn deliver(&self, signal: Signal, outcome: Delivery, n: u64) {
-        if let Some(counter) = self.delivery(signal, outcome) {
-            counter.fetch_add(n, Ordering::Relaxed);
-        }
+        count(self.delivery(signal, outcome), n);
     }
 
     /// Items of a signal so far that this became of.
     #[must_use]
     pub fn delivered(&self, signal: Signal, outcome: Delivery) -> u64 {
-        self.delivery(signal, outcome).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        total(self.delivery(signal, outcome))
     }
 
     fn delivery(&self, signal: Signal, outcome: Delivery) -> Option<&AtomicU64> {
@@ -304,28 +300,24 @@ impl Counters {
 
     /// Counts a process that has shown this.
     pub fn notice(&self, evidence: Evidence) {
-        if let Some(counter) = self.noticed.get(evidence as usize) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        count(self.noticed.get(evidence as usize), 1);
     }
 
     /// Processes so far that have shown this.
     #[must_use]
     pub fn noticed(&self, evidence: Evidence) -> u64 {
-        self.noticed.get(evidence as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        total(self.noticed.get(evidence as usize))
     }
 
     /// Counts an exchange that is no span.
     pub fn leave_out(&self, why: LeftOut) {
-        if let Some(counter) = self.left_out.get(why as usize) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        count(self.left_out.get(why as usize), 1);
     }
 
     /// Exchanges so far that are no spans for this reason.
     #[must_use]
     pub fn left_out(&self, why: LeftOut) -> u64 {
-        self.left_out.get(why as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        total(self.left_out.get(why as usize))
     }
 
     /// Sets what is known of the kernel programs.
@@ -343,4 +335,16 @@ impl Counters {
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
+}
+
+/// Adds to one counter of several.
+fn count(counter: Option<&AtomicU64>, n: u64) {
+    if let Some(counter) = counter {
+        Counters::add(counter, n);
+    }
+}
+
+/// What one counter of several says.
+fn total(counter: Option<&AtomicU64>) -> u64 {
+    counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
 }

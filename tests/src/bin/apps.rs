@@ -16,7 +16,7 @@ fn main() {
         ("node grpc", || drop(grpc::node())),
         ("java grpc", || drop(grpc::java())),
         ("go grpc", || drop(grpc::go())),
-        ("go-h2", || drop(apps::go_h2())),
+        ("go h2", || drop(apps::go_h2())),
         ("python rides", || drop(apps::rides_python())),
         ("node rides", || drop(apps::rides_node())),
         ("go rides", || drop(apps::rides_go())),

@@ -80,35 +80,12 @@ fn record(sonde: &Path, folder: &Path, recording: &Path, workload: Workload) -> 
             let load = nginx.load(CLIENTS, SECONDS)?;
             eprintln!("recorded: nginx `return 200`, wrk -t1 -c{CLIENTS}, {:.0} requests", load.requests);
         }
-        Workload::Http2 | Workload::Grpc => {
-            let mut h2load = Command::new("h2load");
-            h2load.args([
-                "-t1",
-                &format!("-c{CONNECTIONS}"),
-                &format!("-m{STREAMS}"),
-                &format!("-n{REQUESTS}"),
-            ]);
-            let what = if matches!(workload, Workload::Grpc) {
-                // One message of 20 bytes behind its prefix.
-                let message = folder.join("message");
-                fs::write(&message, [&[0, 0, 0, 0, 20][..], &[7; 20]].concat())?;
-                h2load.arg("-d").arg(&message).args([
-                    "-H",
-                    "content-type: application/grpc",
-                    "-H",
-                    "te: trailers",
-                ]);
-                h2load.arg(nginx.over_http2("/echo.Echo/Unary"));
-                "gRPC, answered by nginx"
-            } else {
-                h2load.arg(nginx.over_http2("/hello"));
-                "HTTP/2, nginx `return 200`"
-            };
-            let said = process::output(&mut h2load)?;
-            if !said.contains(&format!(" {REQUESTS} succeeded")) {
-                bail!("h2load said:\n{said}");
-            }
-            eprintln!("recorded: {what}, h2load -c{CONNECTIONS} -m{STREAMS}, {REQUESTS} requests");
+        Workload::Http2 => load_over_http2(&nginx, None)?,
+        Workload::Grpc => {
+            // One message of 20 bytes behind its prefix.
+            let message = folder.join("message");
+            fs::write(&message, [&[0, 0, 0, 0, 20][..], &[7; 20]].concat())?;
+            load_over_http2(&nginx, Some(&message))?;
         }
     }
     terminate(&mut recorder.0)?;
@@ -116,6 +93,26 @@ fn record(sonde: &Path, folder: &Path, recording: &Path, workload: Workload) -> 
     for line in errors {
         eprintln!("  {}", line?);
     }
+    Ok(())
+}
+
+/// Puts nginx under h2load, whose requests are calls of gRPC where there is a file with their message.
+fn load_over_http2(nginx: &Nginx, message: Option<&Path>) -> Result<()> {
+    let mut h2load = Command::new("h2load");
+    h2load.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-m{STREAMS}"), &format!("-n{REQUESTS}")]);
+    let what = if let Some(message) = message {
+        h2load.args(["-H", "content-type: application/grpc", "-H", "te: trailers", "-d"]).arg(message);
+        h2load.arg(nginx.over_http2("/echo.Echo/Unary"));
+        "gRPC, answered by nginx"
+    } else {
+        h2load.arg(nginx.over_http2("/hello"));
+        "HTTP/2, nginx `return 200`"
+    };
+    let said = process::output(&mut h2load)?;
+    if !said.contains(&format!(" {REQUESTS} succeeded")) {
+        bail!("h2load said:\n{said}");
+    }
+    eprintln!("recorded: {what}, h2load -c{CONNECTIONS} -m{STREAMS}, {REQUESTS} requests");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! gRPC-Web over HTTP/1 (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>): messages and trailers in one body, as they
 //! are or in base64.
 
-use super::Messages;
+use super::{Messages, Prefix};
 use crate::proto::http1::wire::Fields;
 
 /// A flag of a frame: trailers follow.
@@ -38,9 +38,7 @@ impl Format {
 pub(in crate::proto) struct Reader {
     /// The text that is put together to the next bytes; `None` where the body is none.
     text: Option<Quartet>,
-    /// A flag and a length, as far as they are there.
-    prefix: [u8; 5],
-    have: usize,
+    prefix: Prefix,
     /// Bytes of the frame under way that are to come.
     left: u64,
     counted: Messages,
@@ -76,8 +74,7 @@ impl Reader {
     pub(in crate::proto) fn new(format: Format) -> Self {
         Self {
             text: (format == Format::Text).then(Quartet::default),
-            prefix: [0; 5],
-            have: 0,
+            prefix: Prefix::default(),
             left: 0,
             counted: Messages::default(),
             trailers: Trailers::None,
@@ -144,21 +141,15 @@ impl Reader {
             }
             let Some((&byte, rest)) = bytes.split_first() else { return };
             bytes = rest;
-            if let Some(to) = self.prefix.get_mut(self.have) {
-                *to = byte;
-                self.have += 1;
-            }
-            if self.have == self.prefix.len() {
-                self.have = 0;
-                self.begin();
+            if let Some((flags, length)) = self.prefix.take(byte) {
+                self.begin(flags, length);
             }
         }
     }
 
     /// A prefix is there.
-    fn begin(&mut self) {
-        let [flags, length @ ..] = self.prefix;
-        self.left = u64::from(u32::from_be_bytes(length));
+    fn begin(&mut self, flags: u8, length: u64) {
+        self.left = length;
         // Trailers are the last frame.
         if flags & !(TRAILERS | COMPRESSED) != 0 || !matches!(self.trailers, Trailers::None) {
             self.lost = true;

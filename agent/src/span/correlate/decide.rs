@@ -378,7 +378,7 @@ impl Correlator {
         if let Some(node) = self.nodes.find_mut(id) {
             (node.trace, node.link, node.linked) = (Some(trace), link, true);
         }
-        if let Some(above) = self.above(id)
+        if let Some(above) = self.nodes.find(id).and_then(|node| self.above(node))
             && let Some(node) = self.nodes.find_mut(id)
         {
             node.above = above;
@@ -397,10 +397,10 @@ impl Correlator {
     }
 
     fn emit(&mut self, id: ExchangeId, out: &mut Vec<Finished>) {
+        let Some(node) = self.nodes.find(id) else { return };
         // What was learned of the process above since, where that is still known.
-        let above = self.above(id);
-        let left_out = self.nodes.find(id).and_then(|node| self.left_out(node));
-        let measured = self.nodes.find(id).is_some_and(|node| self.is_measured(node.tgid));
+        let above = self.above(node);
+        let (left_out, measured) = (self.left_out(node), self.is_measured(node.tgid));
         let Some(node) = self.nodes.find_mut(id) else { return };
         let (Some(mut exchange), Some(trace)) = (node.exchange.take(), &node.trace) else { return };
         sizes::fill(&mut exchange, node.sizes());

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use super::{Above, Correlator, Link, Node};
 use crate::conn::{Address, Role};
+use crate::proto::Opening;
 use crate::proto::otlp::{self, Export, Exported};
-use crate::proto::{ExchangeId, Opening};
 use crate::span::sample::SAMPLED;
 use crate::span::{Notice, OnSdk, ParentContext};
 use crate::telemetry::LeftOut;
@@ -107,8 +107,7 @@ impl Correlator {
 
     /// The span that an exchange's hangs below: of the exchange above, or, where that is not exported, the one that the request
     /// names, or what that one hangs below. `None` where the exchange above is not known any more.
-    pub(super) fn above(&self, id: ExchangeId) -> Option<Above> {
-        let node = self.nodes.find(id)?;
+    pub(super) fn above(&self, node: &Node) -> Option<Above> {
         let carried = || {
             let carried = node.carried.as_ref();
             carried.map(|carried| ParentContext { span_id: carried.parent_id, is_remote: true })

@@ -1,4 +1,4 @@
-// Runs WebSocket sessions by `ws` and prints what each of them did, as ../rides_python/ws_client.py does.
+// Runs WebSocket sessions by `ws` and prints what each of them did, as ../../python/rides/ws_client.py does.
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { WebSocket } from "ws";

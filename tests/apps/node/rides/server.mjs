@@ -1,4 +1,4 @@
-// WebSocket sessions on `ws`, event streams and long polling on node:http, as in ../rides_python. Argument: port.
+// WebSocket sessions on `ws`, event streams and long polling on node:http, as in ../../python/rides. Argument: port.
 import http from "node:http";
 import { WebSocketServer } from "ws";
 

@@ -1,5 +1,5 @@
 // WebSocket sessions on gorilla/websocket and coder/websocket, event streams and long polling on net/http, as in
-// ../../rides_python. Arguments: server PORT, or client URL COMPRESSION with the sessions on standard input.
+// ../../../python/rides. Arguments: server PORT, or client URL COMPRESSION with the sessions on standard input.
 package main
 
 import (
