@@ -14,7 +14,7 @@ use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::frames::{Frames, PREFACE, cut, is_preface, place, recognised, resumes};
 use sonde_abi::limits::{
-    GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, WAKE_BYTES,
+    GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES, WAKE_BYTES,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
@@ -54,7 +54,7 @@ enum Next {
     Stop,
     /// The next piece is worth copying.
     More,
-    /// What is left are chunks.
+    /// What is left are chunks, or frames.
     Chunks,
 }
 
@@ -205,7 +205,7 @@ impl Call<'_> {
         if self.state.head_left == 0 {
             let (start, first, seen) = peek(base, len);
             if !self.begins_frames(start, &first, seen) {
-                match recognise(self.state, start) {
+                match recognise(self.state, start, &first) {
                     Copy::Nothing => return None,
                     Copy::Length => return self.send_frames::<A>(0),
                     Copy::Payload => self.frames().place = place::LOST,
@@ -228,7 +228,11 @@ impl Call<'_> {
         };
         if next == Next::Chunks {
             cold_path();
-            let skip = self.skipped;
+            if self.state.flags & state_flags::SWITCHED != 0 {
+                self.becomes_http2();
+            }
+            let (skip, position) = (self.skipped, self.position);
+            self.find(position);
             return self.send_frames::<A>(skip);
         }
         if next == Next::More {
@@ -260,6 +264,15 @@ impl Call<'_> {
     fn begins_frames(&mut self, start: Start, first: &[u64; 2], seen: u32) -> bool {
         let behind = match start {
             Start::Request if is_preface(first, seen as usize) => PREFACE,
+            // Behind a 101 a server may begin before the client's preface (RFC 9113, section 3.4).
+            Start::Other
+                if self.state.mode == mode::HTTP1 && self.state.flags & state_flags::SWITCHED != 0 =>
+            {
+                if !recognised(first, seen as usize, &opaque) {
+                    return false;
+                }
+                0
+            }
             Start::Other | Start::Short if self.state.mode == mode::UNKNOWN => {
                 if !(recognised(first, seen as usize, &opaque) || cut(first, seen as usize, &opaque)) {
                     return false;
@@ -277,10 +290,20 @@ impl Call<'_> {
             }
             _ => return false,
         };
-        self.state.mode = mode::HTTP2;
+        self.becomes_http2();
         let next = self.position + behind;
         self.find(next);
         true
+    }
+
+    #[inline(always)]
+    fn becomes_http2(&mut self) {
+        if self.state.mode != mode::HTTP2 {
+            self.state.mode = mode::HTTP2;
+            // A place among chunks is none among frames.
+            let [write, read] = &mut self.state.frames;
+            (write.place, read.place) = (place::LOST, place::LOST);
+        }
     }
 
     /// Leaves the call to the program that walks frames, but for its first `skip` bytes.
@@ -461,8 +484,14 @@ impl Call<'_> {
         // Below zero where the bytes come from several buffers: the end of what is left is counted from here.
         self.skipped = behind.wrapping_sub(len);
         let more = !whole && (more || self.state.flags & state_flags::PIPELINED != 0);
-        let chunks = first && end != 0 && !more && piece.chunks_at(end);
+        let switched = self.state.flags & state_flags::SWITCHED;
+        let chunks = first && end != 0 && !more && piece.goes_on_at(end, u64::from(switched));
         if !(more || chunks) {
+            // Bytes of another protocol behind a 101 are copied as those behind any response.
+            let searched = whole && end != 0 && switched != 0;
+            let soft = negative(end.wrapping_sub(len)) & u64::from(searched).wrapping_neg();
+            self.state.flags |= soft as u8 & state_flags::SOFT;
+            self.state.head_left |= soft as u32 & SOFT_HEAD_BYTES;
             if first && whole && end != 0 && len - end <= 8 {
                 // Where chunks follow, the first one's line begins here, or in the next call.
                 let (next, behind) = (self.position + end, self.position + len);
@@ -474,7 +503,7 @@ impl Call<'_> {
             return Next::Stop;
         }
         cold_path();
-        // Where chunks follow, they are sent by themselves, from the first on.
+        // Where chunks or frames follow, they are sent by themselves, from the first on.
         let (len, behind) = if chunks { (end, end) } else { (len, behind) };
         // What the verifier knows of these numbers differs from path to path; without that knowledge the paths are one.
         let len = bounded(forget(record, len), N as u64);
@@ -493,7 +522,6 @@ impl Call<'_> {
         if chunks == 0 {
             return Next::More;
         }
-        self.find(position);
         Next::Chunks
     }
 

@@ -7,7 +7,7 @@ use sonde_abi::limits::{HEAD_BYTES, LOOKS, SOFT_HEAD_BYTES};
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::{self, Start};
 
-use crate::access::bounded;
+use crate::access::{bounded, opaque};
 use crate::head::Piece;
 use crate::maps::count;
 
@@ -43,15 +43,16 @@ pub enum Copy {
 
 /// Moves the state on by what the first bytes of a call say.
 #[inline(always)]
-pub fn recognise(state: &mut ConnState, start: Start) -> Copy {
+pub fn recognise(state: &mut ConnState, start: Start, first: &[u64; 2]) -> Copy {
     let changed = state.flags & state_flags::CHANGED != 0;
     match start {
         Start::Request | Start::Response => {
             state.mode = mode::HTTP1;
             state.head_left = HEAD_BYTES;
-            state.flags &= !(state_flags::SOFT | state_flags::RESPONSE);
+            state.flags &= !(state_flags::SOFT | state_flags::RESPONSE | state_flags::SWITCHED);
             if start == Start::Response {
-                state.flags |= state_flags::RESPONSE;
+                let switched = opaque(sniff::switches(first)) as u8 * state_flags::SWITCHED;
+                state.flags |= state_flags::RESPONSE | switched;
                 state.looks = 0;
                 return Copy::Payload;
             }
@@ -111,7 +112,7 @@ pub fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bo
         state.head_left = 0;
         return Consumed { more: false, end: piece.len as u64 };
     }
-    if response && (whole || !first) {
+    if response && (whole || !first) && state.flags & state_flags::SWITCHED == 0 {
         // Most responses bring head and body in one call: not worth a search. If the head goes on, it does so soon. And one
         // that is longer than a large piece has nothing to say that is worth more.
         state.flags |= state_flags::SOFT;
