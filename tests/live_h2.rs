@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use sonde_tests::h2::clients::{Client, h2load};
 use sonde_tests::h2::eye::{Eye, Seen};
 use sonde_tests::h2::mixed;
 use sonde_tests::processes::PATIENCE;
+use sonde_tests::raw::{Connection, listen, now, serve};
 use sonde_tests::servers::{self, Server, Setting};
 use sonde_tests::{Call, Kind, Planned, Span, gate};
 
@@ -113,11 +115,118 @@ fn upgrades() {
 /// hypercorn speaks HTTP/2 right behind its 101, before it has read the client's preface.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_upgrades_of_a_server_that_goes_first() {
+fn upgrades_of_a_server_that_goes_first() {
     let _gate = gate::enter();
     let server = servers::hypercorn(&Setting::default());
     for client in [Client::Nghttp(&["--upgrade"]), Client::CurlUpgrade] {
         upgraded(client, &server);
+    }
+}
+
+/// A frame (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+const SETTINGS: u8 = 4;
+
+/// The answer of a stream, in the calls that write it: `:status 200`, and a body in frames.
+fn answer(stream: u8, body: usize) -> Vec<Vec<u8>> {
+    let mut calls = vec![frame(1, 4, stream, &[0x88])];
+    calls.extend(vec![b'd'; body].chunks(16_384).map(|part| frame(0, 0, stream, part)));
+    calls.push(frame(0, 1, stream, b""));
+    calls
+}
+
+/// All that a server says before its client's preface, in calls that cut it in one of several ways.
+fn said_first(how: usize, body: usize) -> Vec<Vec<u8>> {
+    let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let settings = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100, 0, 4, 0, 1, 0, 0]);
+    let answer = answer(1, body);
+    let first = [&head[..], &settings].concat();
+    match how {
+        0 => [vec![head.to_vec(), settings], answer].concat(),
+        1 => [vec![first], answer].concat(),
+        2 => vec![first, answer.concat()],
+        3 => vec![head[..50].to_vec(), head[50..].to_vec(), [settings, answer.concat()].concat()],
+        _ => vec![[first, answer.concat()].concat()],
+    }
+}
+
+/// What a server says behind its 101, before it has heard of HTTP/2, is written and read by calls that cut it in every way.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn upgrades_cut_anywhere() {
+    let _gate = gate::enter();
+    let mut cases = Vec::new();
+    for how in 0..5 {
+        for body in [1, 500, 3000, 40_000] {
+            cases.extend([100, 1024, 16_384, 1 << 20].map(|piece| (how, body, piece)));
+        }
+    }
+    for eye in Eye::all() {
+        let (listener, port) = listen();
+        let (say, said) = mpsc::channel();
+        let handlers = cases.iter().map(|&(how, body, _)| -> Box<dyn FnOnce(Connection) + Send> {
+            let say = say.clone();
+            Box::new(move |mut connection| {
+                connection.read_request().expect("a request");
+                for call in said_first(how, body) {
+                    connection.write(&call).expect("written");
+                }
+                say.send(()).expect("the client waits");
+                // The preface looks like the head of a request.
+                connection.read_request_head().expect("a preface");
+                connection.read_until(|text| text.ends_with("of stream 3"));
+                let second = [frame(SETTINGS, 1, 0, b""), answer(3, body).concat()].concat();
+                connection.write(&second).expect("written");
+                drop(connection.read_rest());
+            })
+        });
+        let watch = eye.open(&[port]);
+        let server = serve(listener, handlers.collect());
+        let mut calls = Vec::new();
+        for &(how, body, piece) in &cases {
+            let mut connection = Connection::to(port);
+            let tell = |path: &str, start| Call {
+                method: "GET".into(),
+                path: path.into(),
+                status: 200,
+                sent: 0,
+                received: body as u64,
+                start,
+                end: now(),
+                pid: std::process::id(),
+            };
+            let [first, second] = ["one", "three"].map(|name| format!("/{name}/{}", fresh("u")));
+            let start = now();
+            let fields =
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+            connection.write(connection.head("GET", &first, fields, 0).as_bytes()).expect("written");
+            // By then all of it waits to be read, and what is read by a call depends on its buffer alone.
+            said.recv().expect("the server says so");
+            let length = said_first(how, body).concat().len();
+            for end in (0..length).step_by(piece).skip(1).chain([length]) {
+                connection.read_ahead(end).expect("read");
+            }
+            calls.push(tell(&first, start));
+            let start = now();
+            let fields = [&[0x82, 0x86, 0x04, second.len() as u8], second.as_bytes()].concat();
+            let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, b"")].concat();
+            let request = [frame(1, 4, 3, &fields), frame(0, 1, 3, b"of stream 3")].concat();
+            connection.write(&[preface, request].concat()).expect("written");
+            connection.skip_request(length).expect("there already");
+            connection
+                .skip_request(frame(SETTINGS, 1, 0, b"").len() + answer(3, body).concat().len())
+                .expect("read");
+            calls.push(Call { sent: 11, ..tell(&second, start) });
+        }
+        server.join().expect("server");
+        let seen = watch.finish();
+        let mut report = Report::of_version("2");
+        report.both_ends(port, &calls, &seen.spans);
+        report.check(&format!("upgrades cut anywhere ({eye})"), &seen.log);
     }
 }
 

@@ -100,6 +100,8 @@ pub mod state_flags {
     pub const RESPONSE: u8 = 16;
     /// The call under way changed the connection's direction.
     pub const CHANGED: u8 = 32;
+    /// The last response agreed on another protocol, which its direction goes on with: its status is 101.
+    pub const SWITCHED: u8 = 64;
 }
 
 /// What the agent has decided about a process; one byte for each thread group id, shared with the kernel side.

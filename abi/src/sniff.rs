@@ -58,6 +58,14 @@ pub fn http1(first: &[u64; 2], len: usize) -> Start {
     if len < LOOK { Start::Short } else { Start::Other }
 }
 
+/// 1 where a response's first bytes have the status 101 (RFC 9110, section 15.2.2).
+#[inline(always)]
+#[must_use]
+pub fn switches(first: &[u64; 2]) -> u64 {
+    const STATUS: u64 = u32::from_le_bytes(*b" 101") as u64;
+    ((u64::from_le(first[1]) & 0xffff_ffff) ^ STATUS).wrapping_sub(1) >> 63
+}
+
 /// [`http1`] for bytes in a slice.
 #[must_use]
 pub fn http1_bytes(bytes: &[u8]) -> Start {
@@ -109,7 +117,7 @@ pub(crate) const fn within(word: u64, least: u8, most: u8) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Start, http1_bytes};
+    use super::{Start, http1_bytes, switches};
 
     fn look(bytes: &[u8]) -> Start {
         http1_bytes(bytes)
@@ -137,6 +145,20 @@ mod tests {
     fn responses() {
         for text in ["HTTP/1.1 200 OK", "HTTP/1.0 404", "HTTP/1."] {
             assert_eq!(look(text.as_bytes()), Start::Response, "{text}");
+        }
+    }
+
+    #[test]
+    fn responses_that_switch() {
+        let is_switch = |text: &[u8; 16]| {
+            let (low, high) = text.split_at(8);
+            switches(&[low, high].map(|half| u64::from_ne_bytes(half.try_into().unwrap())))
+        };
+        for text in [b"HTTP/1.1 101 Swi", b"HTTP/1.0 101 \r\nU", b"HTTP/1.1 101\r\n\r\n"] {
+            assert_eq!(is_switch(text), 1);
+        }
+        for text in [b"HTTP/1.1 100 Con", b"HTTP/1.1 201 Cre", b"HTTP/1.1\0\0\0\0\0\0\0\0"] {
+            assert_eq!(is_switch(text), 0);
         }
     }
 

@@ -14,11 +14,12 @@ use core::hint::cold_path;
 use sonde_abi::conn::{mode, state_flags};
 use sonde_abi::frames::{Frames, PREFACE, cut, is_preface, place, recognised, resumes};
 use sonde_abi::limits::{
-    EAGER_LOOKS, GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, WAKE_BYTES,
+    EAGER_LOOKS, GATHERED, LARGE_PIECE, MEDIUM_PIECE, PIECE, PIECES_PER_CALL, SMALL_PIECE, SOFT_HEAD_BYTES,
+    WAKE_BYTES,
 };
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
-use sonde_abi::sniff::Start;
+use sonde_abi::sniff::{LOOK, Start};
 use sonde_abi::{ChunkHeader, ConnState, Direction, RecordKind};
 
 use crate::access::{Access, Kernel, bounded, least, negative, opaque};
@@ -54,7 +55,7 @@ enum Next {
     Stop,
     /// The next piece is worth copying.
     More,
-    /// What is left are chunks.
+    /// What is left are chunks, or frames.
     Chunks,
 }
 
@@ -207,7 +208,7 @@ impl Call<'_> {
         if self.state.head_left == 0 {
             let (start, first, seen) = peek(base, len);
             if !self.begins_frames(start, &first, seen) {
-                match recognise(self.state, start) {
+                match recognise(self.state, start, &first) {
                     Copy::Nothing => return None,
                     Copy::Length => return self.send_frames::<A>(0),
                     Copy::Payload => self.frames().place = place::LOST,
@@ -230,7 +231,11 @@ impl Call<'_> {
         };
         if next == Next::Chunks {
             cold_path();
-            let skip = self.skipped;
+            if self.state.flags & state_flags::SWITCHED != 0 {
+                self.becomes_http2();
+            }
+            let (skip, position) = (self.skipped, self.position);
+            self.find(position);
             return self.send_frames::<A>(skip);
         }
         if next == Next::More {
@@ -262,6 +267,15 @@ impl Call<'_> {
     fn begins_frames(&mut self, start: Start, first: &[u64; 2], seen: u32) -> bool {
         let behind = match start {
             Start::Request if is_preface(first, seen as usize) => PREFACE,
+            // Behind a 101 a server may begin before the client's preface (RFC 9113, section 3.4).
+            Start::Other
+                if self.state.mode == mode::HTTP1 && self.state.flags & state_flags::SWITCHED != 0 =>
+            {
+                if !recognised(first, seen as usize, &opaque) {
+                    return false;
+                }
+                0
+            }
             Start::Other | Start::Short if self.state.mode == mode::UNKNOWN => {
                 if !(recognised(first, seen as usize, &opaque) || cut(first, seen as usize, &opaque)) {
                     return false;
@@ -279,10 +293,20 @@ impl Call<'_> {
             }
             _ => return false,
         };
-        self.state.mode = mode::HTTP2;
+        self.becomes_http2();
         let next = self.position + behind;
         self.find(next);
         true
+    }
+
+    #[inline(always)]
+    fn becomes_http2(&mut self) {
+        if self.state.mode != mode::HTTP2 {
+            self.state.mode = mode::HTTP2;
+            // A place among chunks is none among frames.
+            let [write, read] = &mut self.state.frames;
+            (write.place, read.place) = (place::LOST, place::LOST);
+        }
     }
 
     /// Leaves the call to the program that walks frames, but for its first `skip` bytes.
@@ -381,11 +405,11 @@ impl Call<'_> {
             return Next::Stop;
         }
         let behind = self.skipped + bounded(len, N as u64);
-        self.copied::<A, N>(record, size, len, first, behind)
+        self.copied::<A, N>(record, size, len, first, behind, 0)
     }
 
     /// Copies the first buffers of a vector into one record: Apache's proxy, for one, writes each line of a head from a buffer of
-    /// its own. Ends with the head where that ends with a buffer.
+    /// its own. Ends soon behind the head where that ends with a buffer.
     #[inline(always)]
     fn send_gathered<A: Access>(&mut self) -> Next {
         // Twice the payload: the verifier does not see that place and length together stay below it.
@@ -394,13 +418,15 @@ impl Call<'_> {
         // SAFETY: the record is larger than its header.
         let payload = unsafe { record.add(ChunkHeader::LEN) };
         let (mut taken, mut behind, mut buffers) = (0_u64, self.skipped, 0);
+        // Where the head ends with a buffer, a few bytes more say whether chunks follow.
+        let (mut ended, mut room) = (0_u64, LAST);
         // As few branches as can be, since the verifier follows each of them in each round: what ends the loop is told by bit 63
         // of differences.
         while buffers < GATHERED {
             let Some(Buffer { base, len }) = user::nth(self.source, self.index) else { break };
             let len = len.wrapping_sub(behind);
             let left = u64::from(self.length).wrapping_sub(taken);
-            let part = least(len, least(left, LAST.wrapping_sub(taken))) & LAST;
+            let part = least(len, least(left, room.wrapping_sub(taken))) & LAST;
             // SAFETY: at most `LAST` bytes in, and at most as many more; the helper checks the address of the process.
             let failed = unsafe {
                 bpf_probe_read_user(
@@ -416,11 +442,13 @@ impl Call<'_> {
             let cut = negative(part.wrapping_sub(len));
             behind = behind.wrapping_add(part) & cut;
             self.index = forget(record, self.index.wrapping_add(1).wrapping_add(cut));
+            let ends = ends_head(payload, taken) & negative(ended.wrapping_sub(1));
+            ended = forget(record, ended | taken & ends);
+            room = forget(record, least(room, taken.wrapping_add(LOOK as u64)) & ends | room & !ends);
             let more = negative(self.index.wrapping_sub(self.source.count))
-                & negative(taken.wrapping_sub(LAST))
+                & negative(taken.wrapping_sub(room))
                 & negative(taken.wrapping_sub(u64::from(self.length)))
-                & !cut
-                & !ends_head(payload, taken);
+                & !cut;
             if more == 0 {
                 break;
             }
@@ -434,12 +462,12 @@ impl Call<'_> {
             let _ = self.unreadable::<A>();
             return Next::Stop;
         }
-        let behind = forget(record, behind);
-        self.copied::<A, PIECE>(record, SIZE, taken, true, behind)
+        let (behind, ended) = (forget(record, behind), forget(record, ended));
+        self.copied::<A, PIECE>(record, SIZE, taken, true, behind, ended)
     }
 
     /// Decides what comes after `len` bytes that were copied, and hands the record over. `behind`: where in the buffer under
-    /// way they end.
+    /// way they end. `ended`: where among them a buffer ended with an empty line, 0 where none is known to.
     #[inline(always)]
     fn copied<A: Access, const N: usize>(
         &mut self,
@@ -448,6 +476,7 @@ impl Call<'_> {
         len: u64,
         first: bool,
         behind: u64,
+        ended: u64,
     ) -> Next {
         // Bounded anew, as in `peek`.
         let len = bounded(len, N as u64);
@@ -456,15 +485,21 @@ impl Call<'_> {
         let piece = Piece::<N> { at: payload, len: len as usize };
         let whole = len as u32 == self.length;
         let Consumed { more, end } = if self.state.head_left > 0 {
-            consume(self.state, piece, first, whole)
+            consume(self.state, piece, first, whole, ended)
         } else {
             Consumed::NOT_FOUND
         };
         // Below zero where the bytes come from several buffers: the end of what is left is counted from here.
         self.skipped = behind.wrapping_sub(len);
         let more = !whole && (more || self.state.flags & state_flags::PIPELINED != 0);
-        let chunks = first && end != 0 && !more && piece.chunks_at(end);
+        let switched = self.state.flags & state_flags::SWITCHED;
+        let chunks = first && end != 0 && !more && piece.goes_on_at(end, u64::from(switched));
         if !(more || chunks) {
+            // Bytes of another protocol behind a 101 are copied as those behind any response.
+            let searched = whole && end != 0 && switched != 0;
+            let soft = negative(end.wrapping_sub(len)) & u64::from(searched).wrapping_neg();
+            self.state.flags |= soft as u8 & state_flags::SOFT;
+            self.state.head_left |= soft as u32 & SOFT_HEAD_BYTES;
             if first && whole && end != 0 && len - end <= 8 {
                 // Where chunks follow, the first one's line begins here, or in the next call.
                 let (next, behind) = (self.position + end, self.position + len);
@@ -477,7 +512,7 @@ impl Call<'_> {
             return Next::Stop;
         }
         cold_path();
-        // Where chunks follow, they are sent by themselves, from the first on.
+        // Where chunks or frames follow, they are sent by themselves, from the first on.
         let (len, behind) = if chunks { (end, end) } else { (len, behind) };
         // What the verifier knows of these numbers differs from path to path; without that knowledge the paths are one.
         let len = bounded(forget(record, len), N as u64);
@@ -496,7 +531,6 @@ impl Call<'_> {
         if chunks == 0 {
             return Next::More;
         }
-        self.find(position);
         Next::Chunks
     }
 

@@ -1,8 +1,9 @@
 //! Where a head ends within a piece that was copied.
 
+use sonde_abi::frames::recognised;
 use sonde_abi::{ChunkHeader, chunks, sniff};
 
-use crate::access::{bounded, opaque};
+use crate::access::{bounded, negative, opaque};
 
 /// Bytes behind a record's payload that may be read (and hold whatever the ring held).
 pub const SLACK: usize = 8;
@@ -121,9 +122,9 @@ impl<const N: usize> Piece<N> {
         equal(these, b'\n') & equal(next, b'\r')
     }
 
-    /// Whether a chunk's size line stands at `at`, all of it.
+    /// Whether a chunk's size line stands at `at`, all of it; or, where `switched` is not 0, a frame of HTTP/2.
     #[inline(always)]
-    pub fn chunks_at(&self, at: u64) -> bool {
+    pub fn goes_on_at(&self, at: u64, switched: u64) -> bool {
         if at > (N - sniff::LOOK) as u64 {
             return false;
         }
@@ -131,7 +132,9 @@ impl<const N: usize> Piece<N> {
         let (low, high) = (self.word_at(at), self.word_at(at + 8));
         let line = chunks::line(low, high, &opaque);
         // What stands behind the piece is another record's: a line that goes on there is none.
-        line.bad == 0 && at + line.octets <= self.len as u64
+        let chunk = negative((at + line.octets).wrapping_sub(self.len as u64 + 1)) & !line.bad.wrapping_neg();
+        let frame = u64::from(recognised(&[low, high], self.len.wrapping_sub(at as usize), &opaque));
+        opaque(if switched == 0 { chunk } else { frame.wrapping_neg() }) != 0
     }
 
     /// The last eight bytes.

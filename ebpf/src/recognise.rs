@@ -7,7 +7,7 @@ use sonde_abi::limits::{HEAD_BYTES, LOOKS, SOFT_HEAD_BYTES};
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::{self, Start};
 
-use crate::access::bounded;
+use crate::access::{bounded, opaque};
 use crate::head::Piece;
 use crate::maps::count;
 
@@ -43,7 +43,7 @@ pub enum Copy {
 
 /// Moves the state on by what the first bytes of a call say.
 #[inline(always)]
-pub fn recognise(state: &mut ConnState, start: Start) -> Copy {
+pub fn recognise(state: &mut ConnState, start: Start, first: &[u64; 2]) -> Copy {
     let changed = state.flags & state_flags::CHANGED != 0;
     match start {
         // Text within a run is no message yet.
@@ -51,9 +51,10 @@ pub fn recognise(state: &mut ConnState, start: Start) -> Copy {
         Start::Request | Start::Response => {
             state.mode = mode::HTTP1;
             state.head_left = HEAD_BYTES;
-            state.flags &= !(state_flags::SOFT | state_flags::RESPONSE);
+            state.flags &= !(state_flags::SOFT | state_flags::RESPONSE | state_flags::SWITCHED);
             if start == Start::Response {
-                state.flags |= state_flags::RESPONSE;
+                let switched = opaque(sniff::switches(first)) as u8 * state_flags::SWITCHED;
+                state.flags |= state_flags::RESPONSE | switched;
                 state.looks = 0;
                 return Copy::Payload;
             }
@@ -99,9 +100,15 @@ impl Consumed {
     pub const NOT_FOUND: Self = Self { more: false, end: 0 };
 }
 
-/// Takes a piece off the head under way.
+/// Takes a piece off the head under way. `ended`: where it is known to hold an empty line, else 0.
 #[inline(always)]
-pub fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bool, whole: bool) -> Consumed {
+pub fn consume<const N: usize>(
+    state: &mut ConnState,
+    piece: Piece<N>,
+    first: bool,
+    whole: bool,
+    ended: u64,
+) -> Consumed {
     let len = piece.len as u32;
     let left = state.head_left.saturating_sub(len);
     let response = state.flags & state_flags::RESPONSE != 0;
@@ -109,11 +116,11 @@ pub fn consume<const N: usize>(state: &mut ConnState, piece: Piece<N>, first: bo
         state.head_left = left;
         return Consumed::NOT_FOUND;
     }
-    if piece.ends_head() && (response || !first) {
+    if (ended != 0 || piece.ends_head()) && (response || !first) {
         state.head_left = 0;
-        return Consumed { more: false, end: piece.len as u64 };
+        return Consumed { more: false, end: if ended != 0 { ended } else { piece.len as u64 } };
     }
-    if response && (whole || !first) {
+    if response && (whole || !first) && state.flags & state_flags::SWITCHED == 0 {
         // Most responses bring head and body in one call: not worth a search. If the head goes on, it does so soon. And one
         // that is longer than a large piece has nothing to say that is worth more.
         state.flags |= state_flags::SOFT;
