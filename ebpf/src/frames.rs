@@ -337,7 +337,10 @@ impl Work {
             if http1 != 0 {
                 frames.place = place::SKIPPED;
                 frames.next = position + header + found.long;
-                captured = least(taken, header + LOOK as u64);
+                // It may be no chunk after all, but text that looks like one: of a short call all is copied.
+                if taken != length {
+                    captured = least(taken, header + LOOK as u64);
+                }
                 if more {
                     length = least(header + found.long, length);
                 }

@@ -104,6 +104,14 @@ impl Connection {
         linger.expect("SO_LINGER");
     }
 
+    /// Waits until there are bytes to read, and leaves them there.
+    ///
+    /// # Errors
+    /// When the connection breaks off before.
+    pub fn wait_for_bytes(&self) -> io::Result<()> {
+        self.stream.peek(&mut [0]).map(drop)
+    }
+
     /// Reads until so many bytes wait to be consumed, by as few calls as the kernel allows and none beyond them.
     ///
     /// # Errors
