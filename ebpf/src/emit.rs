@@ -301,12 +301,12 @@ impl Call<'_> {
 
     #[inline(always)]
     fn becomes_http2(&mut self) {
-        if self.state.mode != mode::HTTP2 {
-            self.state.mode = mode::HTTP2;
+        if self.state.mode == mode::HTTP1 {
             // A place among chunks is none among frames.
             let [write, read] = &mut self.state.frames;
             (write.place, read.place) = (place::LOST, place::LOST);
         }
+        self.state.mode = mode::HTTP2;
     }
 
     /// Leaves the call to the program that walks frames, but for its first `skip` bytes.
