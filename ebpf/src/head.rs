@@ -128,8 +128,9 @@ impl<const N: usize> Piece<N> {
         if at > (N - sniff::LOOK) as u64 {
             return false;
         }
-        let at = bounded(at, (N - sniff::LOOK) as u64);
-        let (low, high) = (self.word_at(at), self.word_at(at + 8));
+        // Masks, since 6.12 loses what was compared.
+        let mask = N as u64 - 1;
+        let (low, high) = (self.word_at(opaque(at) & mask), self.word_at(opaque(at + 8) & mask));
         let line = chunks::line(low, high, &opaque);
         // What stands behind the piece is another record's: a line that goes on there is none.
         let chunk = negative((at + line.octets).wrapping_sub(self.len as u64 + 1)) & !line.bad.wrapping_neg();

@@ -113,15 +113,15 @@ impl Http1 {
         if self.requests.is_some() || self.onset == Onset::FirstByte {
             return None;
         }
-        if is_http2(segment.bytes, segment.length) {
-            return Some((self.onset, None));
-        }
         let before = self.begun.take_if(|before| before.0 == direction).map(|before| before.1);
         if let Some(begun) = &before
             && let Some((joined, length)) = begun.with(segment)
             && is_http2(&joined, length)
         {
             return Some((self.onset, before));
+        }
+        if is_http2(segment.bytes, segment.length) {
+            return Some((self.onset, None));
         }
         if let Some(begun) = Begun::of(before, segment, 0) {
             self.begun = Some(Box::new((direction, begun)));

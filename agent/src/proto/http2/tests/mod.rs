@@ -445,6 +445,29 @@ fn joined_late_where_a_frame_comes_in_pieces() {
     }
 }
 
+/// The rest of a frame, and others behind it that would prove themselves.
+#[test]
+fn joined_late_where_frames_follow_a_piece() {
+    for first in 1..12 {
+        let told = told(|wire| {
+            let before = wire.request(1, 0, "POST", "/1");
+            wire.end.flags |= sonde_abi::record::flags::LATE;
+            wire.end.positions = [70_000 + before.len() as u64, 80_000];
+            let requests =
+                [3, 5, 7].map(|stream| wire.request(stream, END_STREAM, "GET", &format!("/{stream}")));
+            let (one, rest) = requests[0].split_at(first);
+            wire.send(CLIENT, one);
+            wire.send(CLIENT, &[rest, &requests[1], &requests[2]].concat());
+            for stream in [3, 5, 7] {
+                let answer = wire.response(stream, END_STREAM, "200");
+                wire.send(SERVER, &answer);
+            }
+        });
+        let expected = [3, 5, 7].map(|stream| format!("GET /{stream} 200 | 0 | 0 | Joined\n")).concat();
+        assert_eq!(told, expected, "{first}");
+    }
+}
+
 #[test]
 fn blocks_that_begin_no_request() {
     let told = told(|wire| {
