@@ -76,7 +76,7 @@ fn echo(pairs: &[[Library; 2]], calls: usize, at_once: usize, uncounted: bool) {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn echo_at_sixty_four_in_flight() {
     let _gate = gate::enter();
-    echo(&PAIRS, 640, 64, true);
+    echo(&PAIRS, 400, 64, true);
 }
 
 /// Several messages in one frame that is not copied whole, and messages in several frames.
@@ -85,7 +85,7 @@ fn echo_at_sixty_four_in_flight() {
 fn counts_of_one_call_after_the_other() {
     let _gate = gate::enter();
     let pairs = [Library::Python, Library::Go, Library::Node, Library::Java, Library::Tonic];
-    echo(&pairs.map(|library| [library, library]), 160, 1, false);
+    echo(&pairs.map(|library| [library, library]), 80, 1, false);
 }
 
 /// The same where frames of many streams stand between those of one.

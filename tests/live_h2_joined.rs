@@ -141,12 +141,12 @@ fn fifty_busy_connections() {
     let mut rows = Vec::new();
     for eye in Eye::all() {
         for (client, server, pause_ms) in [
-            (Client::Go, &go, 150),
-            (Client::Go, &nginx, 250),
-            (Client::Node, &hyper, 150),
-            (Client::Node, &nghttpd, 150),
-            (Client::Httpx, &go, 400),
-            (Client::Java, &go, 200),
+            (Client::Go, &go, 100),
+            (Client::Go, &nginx, 150),
+            (Client::Node, &hyper, 100),
+            (Client::Node, &nghttpd, 100),
+            (Client::Httpx, &go, 250),
+            (Client::Java, &go, 120),
         ] {
             rows.push(late(&eye, client, server, pause_ms));
         }
