@@ -15,6 +15,7 @@ const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
 /// States in which the other end's FIN has been received: TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (`tcp_states.h`).
 const FIN_RECEIVED: u32 = 1 << 6 | 1 << 8 | 1 << 9 | 1 << 11;
+const EPIPE: u32 = 32;
 /// States in which this end's FIN has been sent: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
 const FIN_SENT: u32 = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11;
 
@@ -75,8 +76,9 @@ unsafe fn consumed_fin<A: Access>(sock: Kernel, tcp: Kernel) -> u32 {
         if tcp_state == TCP_ESTABLISHED {
             return 0;
         }
-        // Closed on both sides in order, and not by a reset.
-        let closed = tcp_state == TCP_CLOSE && A::load::<u32>(sock, offset!(sk_err)) == 0;
+        // Closed on both sides in order, or by a reset that came behind the FIN (`tcp_reset` says that by this error).
+        let error = A::load::<u32>(sock, offset!(sk_err));
+        let closed = tcp_state == TCP_CLOSE && (error == 0 || error == EPIPE);
         if !closed && FIN_RECEIVED >> (tcp_state & 31) & 1 == 0 {
             return 0;
         }
