@@ -117,7 +117,7 @@ fn echo_as_captured() {
         let last = fresh("last");
         let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("a listener");
         stream.write_all(last.as_bytes()).expect("written");
-        let capture = tcpdump.finish(&last);
+        let capture = tcpdump.finish(&last, 1);
         let pair = Pair { server: None, ..pair(&server, client, &plan, &calls) };
         for (perspective, kind) in [("client", Kind::Client), ("server", Kind::Server)] {
             let (spans, log) = capture.replay_with(&capture.file, perspective, &[SHOW_ID]);

@@ -264,7 +264,7 @@ fn remote_procedure_calls_of_a_capture() {
     let exports = sink.received().paths.len() as u64;
     let last = format!("/last/{}", fresh("g"));
     drop(Client::Curl.run(&format!("http://127.0.0.1:{}", sink.port), 1, &[Planned::get(last.clone())]));
-    let capture = tcpdump.finish(&last);
+    let capture = tcpdump.finish(&last, 1);
     let json = capture.file.with_extension("jsonl");
     let (file, output) = (capture.file.display().to_string(), format!("json:{}", json.display()));
     let (status, _, log) = command(&["replay", &file, "--perspective", "both", "--output", &output]);

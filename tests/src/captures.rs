@@ -41,14 +41,14 @@ impl Tcpdump {
         Self { process, folder, file }
     }
 
-    /// Ends it once these bytes are in the file: what a last request carried.
+    /// Ends it once these bytes are so often in the file: what came last, as often as a device shows it.
     ///
     /// # Panics
     /// When they do not come, or packets were dropped: nothing is shown by a capture that lacks some.
     #[must_use]
-    pub fn finish(self, last: &str) -> Capture {
+    pub fn finish(self, last: &str, times: usize) -> Capture {
         let deadline = Instant::now() + PATIENCE;
-        while !contains(&self.file, last.as_bytes()) {
+        while occurrences(&self.file, last.as_bytes()) < times {
             assert!(Instant::now() < deadline, "{last} was not captured");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
@@ -105,7 +105,7 @@ impl Capture {
     }
 }
 
-fn contains(file: &Path, what: &[u8]) -> bool {
+fn occurrences(file: &Path, what: &[u8]) -> usize {
     let bytes = std::fs::read(file).unwrap_or_default();
-    bytes.windows(what.len()).rev().any(|window| window == what)
+    bytes.windows(what.len()).filter(|window| *window == what).count()
 }

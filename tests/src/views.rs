@@ -78,7 +78,7 @@ impl Views {
         let own = listener.local_addr().expect("an address");
         let mut stream = TcpStream::connect(own).expect("a listener");
         stream.write_all(last.as_bytes()).expect("written");
-        let capture = tcpdump.finish(&last);
+        let capture = tcpdump.finish(&last, 1);
         let (spans, log) = capture.replay_with(&capture.file, "both", &env);
         views.push(View { name: CAPTURE.into(), spans, log });
         views

@@ -99,7 +99,7 @@ impl Watch {
                 let last = fresh("the end of the capture ");
                 let to = mark.local_addr().expect("its address");
                 mark.send_to(last.as_bytes(), to).expect("sent");
-                let capture = tcpdump.finish(&last);
+                let capture = tcpdump.finish(&last, 1);
                 let (spans, log) = capture.replay(&capture.file, "both");
                 Seen { spans, log }
             }
