@@ -155,7 +155,7 @@ fn a_short_snapshot_length_keeps_what_heads_tell() {
     let (calls, _) = workload(&Place::default(), &server.url(), &[Client::Curl], 200);
     // Answers are cut, so a further request says that those before it are all there.
     let next = Planned::get(format!("/hello/{}", fresh("next")));
-    Client::Curl.run(&server.url(), 1, std::slice::from_ref(&next));
+    drop(Client::Curl.run(&server.url(), 1, std::slice::from_ref(&next)));
     let capture = tcpdump.finish(&next.path, 1);
     let (mut spans, log) = capture.replay(&capture.file, "client");
     spans.retain(|span| span.path() != next.path);

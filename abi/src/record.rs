@@ -282,12 +282,13 @@ impl ChunkHeader {
         }
     }
 
-    /// The chunks that a record stands for: itself, or with [`flags::PARTS`] one for each part, in order.
+    /// The chunks that a record stands for: itself, or with [`flags::PARTS`] one for each part, in order, up to the first whose
+    /// numbers have no meaning.
     pub fn chunks<'a>(&'a self, payload: &'a [u8]) -> impl Iterator<Item = (Self, &'a [u8])> {
         let made_of_parts = self.flags & flags::PARTS != 0;
         let whole = (!made_of_parts).then_some((*self, payload));
         let parts = if made_of_parts { payload } else { &[] };
-        whole.into_iter().chain((0..parts.len() / Part::LEN).filter_map(move |i| self.part(parts, i)))
+        whole.into_iter().chain((0..parts.len() / Part::LEN).map_while(move |i| self.part(parts, i)))
     }
 
     /// One part as a chunk of its own, `None` where its numbers have no meaning.
@@ -409,4 +410,58 @@ fn take(bytes: &[u8], length: u32) -> Result<&[u8], DecodeError> {
 
 fn check(field: &'static str, holds: bool, value: u32) -> Result<(), DecodeError> {
     if holds { Ok(()) } else { Err(DecodeError::BadField { field, value }) }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    fn parts(of: &[(u32, &[u8])]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        for (offset, bytes) in of {
+            payload.extend(offset.to_ne_bytes());
+            payload.extend((bytes.len() as u32).to_ne_bytes());
+            payload.extend_from_slice(bytes);
+            payload.resize(payload.len().next_multiple_of(Part::LEN), 0xee);
+        }
+        payload
+    }
+
+    fn read(length: u32, payload: &[u8]) -> Vec<(u64, u32, u16, Vec<u8>)> {
+        let header = ChunkHeader { position: 1000, length, flags: flags::PARTS, ..ChunkHeader::default() };
+        let chunks = header.chunks(payload);
+        chunks.map(|(chunk, bytes)| (chunk.position, chunk.length, chunk.flags, bytes.to_vec())).collect()
+    }
+
+    #[test]
+    fn parts_are_chunks() {
+        let payload = parts(&[(0, b"header"), (300, b"12345"), (16_000, b"x")]);
+        let expected = [
+            (1000, 300, flags::CONTINUES, b"header".to_vec()),
+            (1300, 15_700, flags::CONTINUES, b"12345".to_vec()),
+            (17_000, 4000, 0, b"x".to_vec()),
+        ];
+        assert_eq!(read(20_000, &payload), expected);
+        // What is behind the last whole part is none.
+        assert_eq!(read(20_000, &[payload.as_slice(), &[1; 23]].concat()), expected);
+        let whole = ChunkHeader { position: 7, length: 9, ..ChunkHeader::default() };
+        assert_eq!(whole.chunks(b"abc").collect::<Vec<_>>(), [(whole, &b"abc"[..])]);
+    }
+
+    #[test]
+    fn parts_that_make_no_sense_end_it() {
+        let first = (1000, 10, flags::CONTINUES, b"a".to_vec());
+        for bad in [(10, &b"b"[..]), (5, b"b"), (2000, b"b")] {
+            let payload = parts(&[(0, b"a"), (10, b"b"), bad, (50, b"c")]);
+            assert_eq!(read(100, &payload).first(), Some(&first));
+            assert_eq!(read(100, &payload).len(), 1, "{bad:?}");
+        }
+        // More bytes than there are up to the next one, or than a part holds.
+        assert_eq!(read(100, &parts(&[(0, b"abc"), (2, b"d")])), []);
+        let mut long = parts(&[(0, b"a")]);
+        long[4] = 17;
+        assert_eq!(read(100, &long), []);
+    }
 }

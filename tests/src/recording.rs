@@ -22,6 +22,8 @@ mod flags {
     pub(super) const CONTINUES: u16 = 8;
     pub(super) const TAIL: u16 = 64;
     pub(super) const END: u16 = 128;
+    /// The payload says where its bytes stood.
+    pub(super) const PARTS: u16 = 512;
 }
 
 /// Bytes of a chunk before its payload.
@@ -75,7 +77,7 @@ impl Recording {
     #[must_use]
     pub fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(&bytes[..11], b"SONDEREC\x03\x00\x01", "format 3, little-endian");
+        assert_eq!(&bytes[..11], b"SONDEREC\x04\x00\x01", "format 4, little-endian");
         let header = 16 + u32_at(&bytes, 12) as usize;
         let (preamble, mut rest) = bytes.split_at(header);
         let mut frames = Vec::new();
@@ -296,7 +298,7 @@ impl<'a> Chunk<'a> {
         let (flags, length, captured) = (self.flags(), self.length(), self.captured());
         let tailed = flags & flags::TAIL != 0 && captured < length;
         let most = if tailed { length.saturating_sub(TAIL_BYTES) } else { length - u32::from(length > 0) };
-        if flags & flags::POSITION == 0 || most == 0 || random.below(3) == 0 {
+        if flags & flags::POSITION == 0 || flags & flags::PARTS != 0 || most == 0 || random.below(3) == 0 {
             return None;
         }
         // Within what was captured as often as anywhere.

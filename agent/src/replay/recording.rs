@@ -6,7 +6,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | magic, `SONDEREC` |
-//! | 8 | 2 | version of this format, 3 |
+//! | 8 | 2 | version of this format, 4 |
 //! | 10 | 1 | byte order of ring records: 1 little-endian, 2 big-endian |
 //! | 11 | 1 | zero |
 //! | 12 | 4 | length of the header, at most 64 KiB |
@@ -41,7 +41,7 @@ use crate::telemetry::Lost;
 pub const MAGIC: [u8; 8] = *b"SONDEREC";
 
 /// Version of the format that this Sonde writes, and the only one it reads.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// This machine's byte order as the format states it.
 pub const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { 1 } else { 2 };

@@ -233,7 +233,7 @@ fn broken_files_say_what_and_where() {
     check(&|bytes| bytes[0] = b'X', "does not begin with SONDEREC");
     check(&|bytes| bytes.truncate(10), "broken at byte 0: cut off before its header");
     check(&|bytes| bytes.truncate(20), "broken at byte 16: cut off in its header");
-    check(&|bytes| bytes[8] = 9, "recording of format 9; this Sonde reads format 3");
+    check(&|bytes| bytes[8] = 9, "recording of format 9; this Sonde reads format 4");
     check(&|bytes| bytes[10] ^= 3, "in byte order");
     check(&|bytes| bytes[15] = 0xFF, "header of ");
     check(&|bytes| bytes[16] = b'[', "broken at byte 16");
