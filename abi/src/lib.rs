@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod conn;
 pub mod frames;
 pub mod limits;
+pub mod messages;
 pub mod record;
 pub mod settings;
 pub mod sniff;

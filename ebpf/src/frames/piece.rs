@@ -2,11 +2,12 @@
 
 use sonde_abi::chunks;
 use sonde_abi::conn::mode;
-use sonde_abi::frames::{Content, HEADER, Messages, PREFIX, Step, header, place};
+use sonde_abi::frames::{HEADER, header, place};
 use sonde_abi::limits::{
     CHUNKS_PER_PIECE, CHUNKS_PIECE, CONTENT_START, FRAMES_BUFFERS, FRAMES_PER_PIECE, FRAMES_PIECES,
     HEAD_BYTES, SHORT_CONTENT,
 };
+use sonde_abi::messages::{Content, Messages, PREFIX, Step};
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::LOOK;
 use sonde_abi::{ConnState, Direction};

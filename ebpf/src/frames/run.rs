@@ -1,7 +1,8 @@
 //! Long contents that follow one another: of many frames one record, with their headers and the prefixes of messages in them.
 
-use sonde_abi::frames::{Content, HEADER, PREFIX, header, place};
+use sonde_abi::frames::{HEADER, header, place};
 use sonde_abi::limits::{RUN_ROUNDS, SHORT_CONTENT};
+use sonde_abi::messages::{Content, PREFIX};
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::{ConnState, Direction, Part};
