@@ -272,7 +272,9 @@ impl Http1 {
         {
             framing = Framing::Unknown;
         }
-        if status == 101 && fields::agrees_on(lines, "h2c") {
+        // Behind a head of which the end was not seen nobody knows where the next protocol begins.
+        let switched = status == 101 && extent == Extent::Whole;
+        if switched && fields::agrees_on(lines, "h2c") {
             // The answer follows as that of stream 1 (RFC 7540, section 3.2).
             self.handed = self.outstanding.hand_over();
             self.end_open(None, Some(Quality::Gap), context);
@@ -280,7 +282,7 @@ impl Http1 {
         }
         // Where the client's frames begin has to be known.
         let requests_over = self.half(direction.opposite()).at_boundary();
-        let websocket = status == 101 && requests_over && fields::agrees_on(lines, "websocket");
+        let websocket = switched && requests_over && fields::agrees_on(lines, "websocket");
         let mut successor = (status == 101).then_some(Successor::Upgrade);
         let (mut session, mut format) = (None, None);
         let exchange = self.outstanding.answer(status, first.time, context).map(|open| {
