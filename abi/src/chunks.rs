@@ -2,7 +2,7 @@
 //! Without branches, as [`crate::frames`].
 
 use crate::frames::zero;
-use crate::sniff::{HIGH, ONES, within};
+use crate::sniff::{HIGH, ONES, behind, within};
 
 const LINE_END: u64 = u16::from_le_bytes(*b"\r\n") as u64;
 
@@ -32,12 +32,6 @@ pub fn line(low: u64, high: u64, hide: &impl Fn(u64) -> u64) -> Line {
     let ends = zero(behind(low, high, digits) & 0xffff ^ LINE_END, hide);
     let bad = (1 - ends) | zero(digits, hide) | zero(others >> 1, hide);
     Line { octets: before + digits + 2, size, bad: bad & 1 }
-}
-
-/// Eight bytes from the one with this number on, below eight.
-#[inline(always)]
-const fn behind(low: u64, high: u64, bytes: u64) -> u64 {
-    low >> (bytes * 8) | high << 1 << (63 - bytes * 8)
 }
 
 /// Bit 7 of each byte that is a hexadecimal digit.

@@ -6,6 +6,7 @@
 //! is given, so that neither compiler nor verifier makes branches of arithmetic.
 
 use crate::messages::Messages;
+use crate::record::Direction;
 use crate::sniff::LOOK;
 
 /// Octets of a frame's header.
@@ -33,6 +34,17 @@ pub struct Frames {
 impl Frames {
     /// Nothing known.
     pub const NEW: Self = Self { next: 0, seen: 0, last: 0, place: place::LOST, messages: Messages::NEW };
+
+    /// That of one direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(both: &mut [Self; 2], direction: Direction) -> &mut Self {
+        let [write, read] = both;
+        match direction {
+            Direction::Write => write,
+            Direction::Read => read,
+        }
+    }
 }
 
 /// What is known of a direction's place.

@@ -105,6 +105,13 @@ const fn letters(word: u64) -> u64 {
     within(word, b'A', b'Z')
 }
 
+/// Eight of sixteen little-endian bytes, given as two numbers, from the one with this number on, which is below eight.
+#[inline(always)]
+#[must_use]
+pub const fn behind(low: u64, high: u64, bytes: u64) -> u64 {
+    low >> (bytes * 8) | high << 1 << (63 - bytes * 8)
+}
+
 /// Bytes from `least` to `most`, both below 0x7f.
 #[inline(always)]
 pub(crate) const fn within(word: u64, least: u8, most: u8) -> u64 {

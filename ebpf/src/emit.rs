@@ -59,18 +59,10 @@ enum Next {
     Chunks,
 }
 
-/// Who goes on with a call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Onward {
-    /// Nobody: it is sent.
-    Done,
-    /// The program of [`frames`] for this direction, by a tail call.
-    Frames(Direction),
-}
-
-/// Sends what is worth sending of a call.
+/// Sends what is worth sending of a call, or leaves it to the program of [`frames`] for the direction that this returns: by a
+/// tail call.
 #[inline(always)]
-pub fn moved<A: Access>(call: &Moved) -> Option<Onward> {
+pub fn moved<A: Access>(call: &Moved) -> Option<Direction> {
     let id = bpf_get_current_pid_tgid();
     let verdict = processes::judge((id >> 32) as u32);
     if let Verdict::Drop = verdict {
@@ -185,16 +177,18 @@ struct Call<'a> {
 
 impl Call<'_> {
     #[inline(always)]
-    fn send<A: Access>(&mut self) -> Option<Onward> {
+    fn send<A: Access>(&mut self) -> Option<Direction> {
         if self.length == 0 {
-            return self.send_rest::<A>();
+            self.send_rest::<A>();
+            return None;
         }
         if self.source.is_none() {
             count(KernelCounter::NoBuffer);
             self.flags |= flags::NO_BUFFER;
             // What cannot be seen cannot speak against the connection.
             self.state.looks = 0;
-            return self.send_rest::<A>();
+            self.send_rest::<A>();
+            return None;
         }
         if self.state.mode == mode::HTTP2 && self.frames().place != place::LOST {
             return self.send_frames::<A>(0);
@@ -203,7 +197,10 @@ impl Call<'_> {
         if soft && self.state.head_left != 0 {
             return self.send_frames::<A>(0);
         }
-        let Some((base, len)) = self.contiguous() else { return self.unreadable::<A>() };
+        let Some((base, len)) = self.contiguous() else {
+            self.unreadable::<A>();
+            return None;
+        };
         let (base, len) = self.hide(base, len);
         if self.state.head_left == 0 {
             let (start, first, seen) = peek(base, len);
@@ -242,7 +239,7 @@ impl Call<'_> {
             cold_path();
             self.send_pieces::<A>();
         }
-        Some(Onward::Done)
+        None
     }
 
     /// Frames, or chunks, begin at a position.
@@ -258,8 +255,7 @@ impl Call<'_> {
     /// The place of this direction among frames.
     #[inline(always)]
     fn frames(&mut self) -> &mut Frames {
-        let [write, read] = &mut self.state.frames;
-        if self.direction == Direction::Write { write } else { read }
+        Frames::of(&mut self.state.frames, self.direction)
     }
 
     /// Whether the call is one of HTTP/2: it begins with the preface, or with a frame where nothing speaks for anything else.
@@ -311,7 +307,7 @@ impl Call<'_> {
 
     /// Leaves the call to the program that walks frames, but for its first `skip` bytes.
     #[inline(always)]
-    fn send_frames<A: Access>(&mut self, skip: u64) -> Option<Onward> {
+    fn send_frames<A: Access>(&mut self, skip: u64) -> Option<Direction> {
         let work = frames::work(self.direction)?;
         let announced = processes::announce((self.id >> 32) as u32);
         self.flags |= announced;
@@ -321,7 +317,7 @@ impl Call<'_> {
             self.describe(&raw mut (*work).record, 0);
             self.socket.describe::<A>(self.state, &raw mut (*work).record);
         }
-        Some(Onward::Frames(self.direction))
+        Some(self.direction)
     }
 
     /// Makes one of the many paths that lead here, for the verifier: what it knows of these numbers is all that they differ in.
@@ -377,13 +373,12 @@ impl Call<'_> {
     }
 
     #[inline(always)]
-    fn unreadable<A: Access>(&mut self) -> Option<Onward> {
+    fn unreadable<A: Access>(&mut self) {
         count(KernelCounter::UserFault);
-        if self.state.mode == mode::UNKNOWN {
-            return None;
+        if self.state.mode != mode::UNKNOWN {
+            self.flags |= flags::NO_BUFFER;
+            self.send_rest::<A>();
         }
-        self.flags |= flags::NO_BUFFER;
-        self.send_rest::<A>()
     }
 
     /// Copies `len` bytes from `base` into a record and decides what comes next. The record takes all that is left of the
@@ -401,7 +396,7 @@ impl Call<'_> {
             cold_path();
             // SAFETY: reserved above, given back once.
             unsafe { bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
-            let _ = self.unreadable::<A>();
+            self.unreadable::<A>();
             return Next::Stop;
         }
         let behind = self.skipped + bounded(len, N as u64);
@@ -459,7 +454,7 @@ impl Call<'_> {
             cold_path();
             // SAFETY: reserved above, given back once.
             unsafe { bpf_ringbuf_discard(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
-            let _ = self.unreadable::<A>();
+            self.unreadable::<A>();
             return Next::Stop;
         }
         let (behind, ended) = (forget(record, behind), forget(record, ended));
@@ -536,10 +531,10 @@ impl Call<'_> {
 
     /// Sends what is left of the call as a length.
     #[inline(always)]
-    fn send_rest<A: Access>(&mut self) -> Option<Onward> {
-        let record = self.reserve(ChunkHeader::LEN as u64)?;
-        self.submit::<A>(record, ChunkHeader::LEN as u64, 0);
-        Some(Onward::Done)
+    fn send_rest<A: Access>(&mut self) {
+        if let Some(record) = self.reserve(ChunkHeader::LEN as u64) {
+            self.submit::<A>(record, ChunkHeader::LEN as u64, 0);
+        }
     }
 
     #[inline(always)]

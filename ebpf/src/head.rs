@@ -147,10 +147,9 @@ impl<const N: usize> Piece<N> {
     /// The eight bytes from `at` on, at most `N - 8`.
     #[inline(always)]
     fn word_at(&self, at: u64) -> u64 {
-        let bits = (at & 7) * 8;
         // SAFETY: aligned, and within the payload and its slack.
         let [these, next] = unsafe { self.at.add((at & !7) as usize).cast::<[u64; 2]>().read_volatile() };
-        these >> bits | next << 1 << (63 - bits)
+        sniff::behind(these, next, at & 7)
     }
 
     /// Whether another request seems to begin at `from`: three upper-case letters.

@@ -11,7 +11,7 @@ use sonde_abi::Direction;
 use sonde_abi::settings::ABSENT;
 
 use crate::access::{self, Access, Kernel, Typed, Walked};
-use crate::emit::{Moved, Onward, moved};
+use crate::emit::{Moved, moved};
 use crate::frames;
 use crate::maps::offset;
 use crate::messages;
@@ -72,7 +72,7 @@ pub fn spliced_unix_walked(ctx: FExitContext) -> i32 {
 }
 
 #[inline(always)]
-fn spliced<A: Access>(ctx: &FExitContext) -> Option<Onward> {
+fn spliced<A: Access>(ctx: &FExitContext) -> Option<Direction> {
     const RESULT: usize = 5;
     let moved_bytes = ctx.arg::<i64>(RESULT);
     if moved_bytes < 0 || offset!(socket_sk) == ABSENT {
@@ -104,7 +104,7 @@ impl Length {
 
 /// A call moved bytes.
 #[inline(always)]
-pub fn length<A: Access>(told: Length, direction: Direction) -> Option<Onward> {
+pub fn length<A: Access>(told: Length, direction: Direction) -> Option<Direction> {
     let registers = registers();
     let several = registers.several();
     if told.moved < 0 {

@@ -14,7 +14,7 @@ use core::ptr;
 use sonde_abi::Direction;
 
 use crate::access::{self, Kernel, Walked, probe};
-use crate::emit::{Moved, Onward, moved};
+use crate::emit::{Moved, moved};
 use crate::frames;
 use crate::maps::offset;
 use crate::messages::{self, Vector};
@@ -148,7 +148,7 @@ pub fn exits(ctx: &impl EbpfContext, result: i64, registers: impl Fn() -> Regist
 }
 
 #[inline(always)]
-fn exit(registers: &Registers, result: u64) -> Option<Onward> {
+fn exit(registers: &Registers, result: u64) -> Option<Direction> {
     if registers.call == 0 {
         return None;
     }

@@ -20,7 +20,6 @@ use sonde_abi::{ConnState, Direction};
 
 pub use self::work::{Work, work};
 use crate::access::{Access, Kernel, Typed, Walked};
-use crate::emit::Onward;
 use crate::maps::{FRAMES_RECEIVED, FRAMES_SENT, count};
 use crate::messages;
 
@@ -102,8 +101,8 @@ fn socket(work: &Work) -> Kernel {
 
 /// What follows where [`emit::moved`] says so.
 #[inline(always)]
-pub fn follow(ctx: &impl EbpfContext, onward: Option<Onward>) {
-    if let Some(Onward::Frames(direction)) = onward {
+pub fn follow(ctx: &impl EbpfContext, onward: Option<Direction>) {
+    if let Some(direction) = onward {
         cold_path();
         go_on(ctx, direction);
     }

@@ -2,7 +2,7 @@
 
 use sonde_abi::chunks;
 use sonde_abi::conn::mode;
-use sonde_abi::frames::{HEADER, header, place};
+use sonde_abi::frames::{Frames, HEADER, header, place};
 use sonde_abi::limits::{
     CHUNKS_PER_PIECE, CHUNKS_PIECE, CONTENT_START, FRAMES_BUFFERS, FRAMES_PER_PIECE, FRAMES_PIECES,
     HEAD_BYTES, SHORT_CONTENT,
@@ -49,8 +49,7 @@ impl Work {
     /// Sends what comes before the first piece. True: there is one.
     #[inline(always)]
     pub(super) fn first_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
-        let [write, read] = &mut state.frames;
-        let frames = if let Direction::Write = direction { write } else { read };
+        let frames = Frames::of(&mut state.frames, direction);
         if frames.place == place::MESSAGE && frames.next < self.record.position {
             // A call in between moved what nobody sees: with `sendfile`, for one.
             frames.place = place::SKIPPED;
@@ -76,8 +75,7 @@ impl Work {
     #[inline(always)]
     pub(super) fn next_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
         let http1 = self.forget(u64::from(state.mode == mode::HTTP1));
-        let [write, read] = &mut state.frames;
-        let frames = if let Direction::Write = direction { write } else { read };
+        let frames = Frames::of(&mut state.frames, direction);
         // The place was told by frames before these, and not guessed from this call.
         let told = self.forget(frames.place ^ place::FOUND);
         let position = self.record.position;
@@ -105,10 +103,7 @@ impl Work {
         let found = if http1 != 0 { self.walk::<true>(from, taken) } else { self.walk::<false>(from, taken) };
         // A content that was copied may have ended messages, or begun some.
         frames.messages.stream &= (found.contents as u32).wrapping_sub(1);
-        let (messages, step) = self.enter(frames.messages, &found, taken);
         let last = self.word_at(taken).0;
-        let end = self.forget(end);
-        self.put_before(end);
         let (mut length, mut captured) = (self.left, taken);
         let more = more != 0 && self.pieces < FRAMES_PIECES;
         // Where a head may go on, one line is no chunk yet: it may be the end of a field's.
@@ -134,6 +129,7 @@ impl Work {
                     length = least(header + found.long, length);
                 }
             } else {
+                let (messages, step) = self.enter(frames.messages, &found, taken);
                 frames.messages = messages;
                 frames.place = place::SKIPPED + (step.message & (place::MESSAGE - place::SKIPPED));
                 frames.next = position + header + step.passed;
@@ -168,6 +164,7 @@ impl Work {
         } else if found.count != 0 && told != 0 {
             state.looks = 0;
         }
+        self.put_before(end);
         let behind = self.at.passed.wrapping_add(self.left).wrapping_sub(taken);
         self.send(length, captured, behind, 0);
         let again = negative(length.wrapping_sub(taken));

@@ -1,6 +1,6 @@
 //! Long contents that follow one another: of many frames one record, with their headers and the prefixes of messages in them.
 
-use sonde_abi::frames::{HEADER, header, place};
+use sonde_abi::frames::{Frames, HEADER, header, place};
 use sonde_abi::limits::{RUN_ROUNDS, SHORT_CONTENT};
 use sonde_abi::messages::{Content, PREFIX};
 use sonde_abi::record::flags;
@@ -21,19 +21,23 @@ const ENTRY: u64 = HEADER + PREFIX;
 
 const _: () = assert!(PART_HEAD + ENTRY <= PART);
 
+/// All ones where what is next cannot be looked at in so many bytes: of a header there has to be all, of a prefix anything.
+#[inline(always)]
+fn too_few(left: u64, begins: u64) -> u64 {
+    negative(left.wrapping_sub((begins & (ENTRY - 1)) + 1))
+}
+
 impl Work {
     /// Sends parts of long contents: their frames' headers, and prefixes of messages. True: more follows.
     #[inline(always)]
     pub(super) fn next_run(&mut self, state: &mut ConnState, direction: Direction) -> bool {
-        let [write, read] = &mut state.frames;
-        let frames = if let Direction::Write = direction { write } else { read };
+        let frames = Frames::of(&mut state.frames, direction);
         let position = self.record.position;
         // All ones where a header is next.
         let mut begins = self.forget(negative(frames.place.wrapping_sub(place::MESSAGE)));
         let (mut to, mut have, mut start) = (self.forget(0), self.forget(0), self.forget(0));
         let (mut stop, mut failed) = (self.forget(0), self.forget(0));
-        // Of a header there has to be all, of a prefix anything.
-        let mut done = self.forget(negative(self.left.wrapping_sub((begins & (ENTRY - 1)) + 1)));
+        let mut done = self.forget(too_few(self.left, begins));
         self.mark = self.at;
         let mut rounds = 0;
         while rounds < RUN_ROUNDS && done == 0 {
@@ -73,12 +77,8 @@ impl Work {
             have = self.forget(have & !taken);
             begins = self.forget(begins & !taken | !step.message & taken);
             let left = self.left.wrapping_sub(start);
-            done = self.forget(
-                stop | failed
-                    | taken
-                        & (negative(left.wrapping_sub((begins & (ENTRY - 1)) + 1))
-                            | negative(RUN.wrapping_sub(to + 1))),
-            );
+            done = self
+                .forget(stop | failed | taken & (too_few(left, begins) | negative(RUN.wrapping_sub(to + 1))));
             rounds += 1;
         }
         self.at = self.mark;
@@ -110,12 +110,8 @@ impl Work {
     fn put_part(&mut self, to: u64, offset: u64, captured: u64) {
         // SAFETY: aligned, and within the piece.
         unsafe {
-            let part = (&raw mut self.piece).byte_add((to & MASK & !7) as usize).cast::<u64>();
-            part.write(if cfg!(target_endian = "little") {
-                offset & 0xffff_ffff | captured << 32
-            } else {
-                offset << 32 | captured
-            });
+            let part = (&raw mut self.piece).byte_add((to & MASK & !7) as usize).cast::<[u32; 2]>();
+            part.write([offset as u32, captured as u32]);
         }
     }
 }

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_ringbuf_output};
 use sonde_abi::limits::FRAMES_PIECE;
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
-use sonde_abi::sniff::LOOK;
+use sonde_abi::sniff::{LOOK, behind};
 use sonde_abi::{ChunkHeader, Direction};
 
 use crate::access::{least, negative};
@@ -131,13 +131,12 @@ impl Work {
     /// The eight bytes at an offset from [`BEFORE`] the piece, and behind them the rest of a word.
     #[inline(always)]
     pub(super) fn word_at(&self, offset: u64) -> (u64, u64) {
-        let bits = (offset & 7) * 8;
         // SAFETY: aligned, within the end of the header and the piece behind it.
         let (these, after) = unsafe {
             let from = self.before().byte_add((offset & (2 * MASK) & !7) as usize);
             (from.read_volatile(), from.add(1).read_volatile())
         };
-        (these >> bits | after << 1 << (63 - bits), after >> bits)
+        (behind(these, after, offset & 7), behind(after, 0, offset & 7))
     }
 
     /// The last eight bytes of the header, before the piece.
