@@ -13,10 +13,15 @@ use sonde_tests::captures::Tcpdump;
 use sonde_tests::compare::Report;
 use sonde_tests::grpc::compare::{ID, Pair, SHOW_ID};
 use sonde_tests::grpc::programs::{self, Library, Server};
+use sonde_tests::grpc::raw::{Contents, Random};
 use sonde_tests::grpc::session::Session;
 use sonde_tests::grpc::{Call, Planned, mixed};
+use sonde_tests::h2::wire::{
+    self, DATA, END_HEADERS, END_STREAM, HEADERS, OK, POST, PREFACE, SETTINGS, frame,
+};
 use sonde_tests::namespaces::Place;
 use sonde_tests::processes::{Process, free_port, output};
+use sonde_tests::raw::{Connection, listen, serve};
 use sonde_tests::views::{View, Views};
 use sonde_tests::{Kind, Run, Span, gate};
 
@@ -44,13 +49,12 @@ fn pair<'a>(server: &Server, client: Library, plan: &'a [Planned], calls: &'a [C
         port: server.port,
         server: Some(server.process.pid()),
         user_agent: client.user_agent(),
-        uncounted: false,
         cancels: server.library == Library::Tonic,
     }
 }
 
 /// So many calls of every kind from client to server, under each hook family.
-fn echo(pairs: &[[Library; 2]], calls: usize, at_once: usize, uncounted: bool) {
+fn echo(pairs: &[[Library; 2]], calls: usize, at_once: usize) {
     let mut differing = Vec::new();
     for hooks in gate::hook_families() {
         for &[server, client] in pairs {
@@ -60,7 +64,7 @@ fn echo(pairs: &[[Library; 2]], calls: usize, at_once: usize, uncounted: bool) {
             let calls = client.call(server.port, at_once, 1, &plan);
             let finished = agent.finish();
             let mut report = Report::default();
-            let pair = Pair { uncounted, ..pair(&server, client, &plan, &calls) };
+            let pair = pair(&server, client, &plan, &calls);
             pair.both_ends(&mut report, &finished.spans);
             let what = format!("{client:?} -> {:?} ({hooks})", server.library);
             println!("{what}: {}", report.text());
@@ -76,7 +80,7 @@ fn echo(pairs: &[[Library; 2]], calls: usize, at_once: usize, uncounted: bool) {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn echo_at_sixty_four_in_flight() {
     let _gate = gate::enter();
-    echo(&PAIRS, 400, 64, true);
+    echo(&PAIRS, 400, 64);
 }
 
 /// Several messages in one frame that is not copied whole, and messages in several frames.
@@ -85,15 +89,119 @@ fn echo_at_sixty_four_in_flight() {
 fn counts_of_one_call_after_the_other() {
     let _gate = gate::enter();
     let pairs = [Library::Python, Library::Go, Library::Node, Library::Java, Library::Tonic];
-    echo(&pairs.map(|library| [library, library]), 80, 1, false);
+    echo(&pairs.map(|library| [library, library]), 80, 1);
 }
 
 /// The same where frames of many streams stand between those of one.
 #[test]
 #[ignore = "live: needs root, BPF and a built sonde"]
-fn open_counts_of_messages_that_share_a_frame() {
+fn counts_of_messages_among_other_streams() {
     let _gate = gate::enter();
-    echo(&[[Library::Java, Library::Java], [Library::Tonic, Library::Tonic]], 640, 64, false);
+    echo(&[[Library::Java, Library::Java], [Library::Tonic, Library::Tonic]], 640, 64);
+}
+
+/// Streams of two raw peers: messages in frames of any size and any order, moved by calls of any length.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn messages_cut_anywhere() {
+    const ROUNDS: u64 = 6;
+    const MOST: usize = 40_000;
+    let _gate = gate::enter();
+    let streams: Vec<u32> = (0..40).map(|i| 2 * i + 1).collect();
+    let id = |round: u64, stream: u32| format!("raw-{}-{round}-{stream}", std::process::id());
+    let each =
+        |one: &dyn Fn(u32) -> Vec<u8>| streams.iter().flat_map(|&stream| one(stream)).collect::<Vec<_>>();
+    let asked = |round: u64| {
+        let heads = each(&|stream| {
+            let fields = [
+                POST,
+                &wire::path("/test.Raw/Chat"),
+                &wire::field("content-type", "application/grpc"),
+                &wire::field(ID.rsplit('.').next().expect("a name"), &id(round, stream)),
+            ];
+            frame(HEADERS, END_HEADERS, stream, &fields.concat())
+        });
+        let contents = Contents::of(&streams, &mut Random::new(round));
+        let ends = each(&|stream| frame(DATA, END_STREAM, stream, b""));
+        let settings = frame(SETTINGS, 0, 0, b"");
+        ([PREFACE, &settings, &heads, &contents.frames, &ends].concat(), contents.counts)
+    };
+    let answered = |round: u64| {
+        let heads = each(&|stream| {
+            let fields = [OK, &wire::field("content-type", "application/grpc")].concat();
+            frame(HEADERS, END_HEADERS, stream, &fields)
+        });
+        let contents = Contents::of(&streams, &mut Random::new(ROUNDS + round));
+        let ends = each(&|stream| {
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &wire::field("grpc-status", "0"))
+        });
+        let settings = frame(SETTINGS, 0, 0, b"");
+        ([&settings[..], &heads, &contents.frames, &ends].concat(), contents.counts)
+    };
+    let write = |connection: &mut Connection, bytes: &[u8], random: &mut Random| {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let (call, rest) = left.split_at(left.len().min(1 + random.below(MOST)));
+            connection.write(call).expect("the other end reads");
+            left = rest;
+        }
+    };
+    let read = |connection: &mut Connection, bytes: usize, random: &mut Random| {
+        let mut end = 0;
+        while end < bytes {
+            end = bytes.min(end + 1 + random.below(MOST));
+            connection.read_ahead(end).expect("the other end writes");
+        }
+    };
+    let (listener, port) = listen();
+    let views = Views::start(&[port], &[SHOW_ID]);
+    let handlers = (0..ROUNDS).map(|round| -> Box<dyn FnOnce(Connection) + Send> {
+        let (asked, answered) = (asked(round).0.len(), answered(round).0);
+        Box::new(move |mut connection| {
+            let mut random = Random::new(round);
+            read(&mut connection, asked, &mut random);
+            write(&mut connection, &answered, &mut random);
+            drop(connection.read_rest());
+        })
+    });
+    let server = serve(listener, handlers.collect());
+    for round in 0..ROUNDS {
+        let mut random = Random::new(ROUNDS + round);
+        let mut connection = Connection::to(port);
+        write(&mut connection, &asked(round).0, &mut random);
+        read(&mut connection, answered(round).0.len(), &mut random);
+    }
+    server.join().expect("server");
+    for view in views.finish() {
+        let mut report = Report::default();
+        for round in 0..ROUNDS {
+            let counts = asked(round).1.into_iter().zip(answered(round).1);
+            for (&stream, (sent, received)) in streams.iter().zip(counts) {
+                for kind in [Kind::Client, Kind::Server] {
+                    let id = id(round, stream);
+                    let is_it = |span: &&Span| span.kind == kind && span.attribute(ID) == id;
+                    let [span] = view.spans.iter().filter(is_it).collect::<Vec<_>>()[..] else {
+                        report.problem(format!("{kind:?} {id} has not one span"));
+                        continue;
+                    };
+                    let count = |way: &str| {
+                        ["messages", "bytes"].map(|what| span.attribute(&format!("sonde.rpc.{way}.{what}")))
+                    };
+                    let ways = if kind == Kind::Client { ["sent", "received"] } else { ["received", "sent"] };
+                    let told = ways.map(count);
+                    let expected =
+                        [sent, received].map(|(messages, bytes)| [messages, bytes].map(|n| n.to_string()));
+                    if told != expected || !span.attribute("sonde.quality").is_empty() {
+                        report.problem(format!("{kind:?} {id} tells {told:?}, not {expected:?}: {span:?}"));
+                    }
+                }
+            }
+        }
+        let expected = 2 * streams.len() * ROUNDS as usize;
+        report.expect(expected);
+        assert_eq!(view.spans.len(), expected, "{}: no other spans", view.name);
+        report.check(&format!("messages cut anywhere ({})", view.name), &view.log);
+    }
 }
 
 /// Node writes what its peer takes at once by one call, and grpcio takes megabytes: more frames than one call's worth.
@@ -101,7 +209,7 @@ fn open_counts_of_messages_that_share_a_frame() {
 #[ignore = "live: needs root, BPF and a built sonde"]
 fn megabytes_by_one_call() {
     let _gate = gate::enter();
-    echo(&[[Library::Python, Library::Node]], 640, 64, true);
+    echo(&[[Library::Python, Library::Node]], 640, 64);
 }
 
 /// What tcpdump saw of the same, replayed from either end and from both.
@@ -278,15 +386,7 @@ fn etcd_with_its_own_client() {
     for view in views.finish() {
         let mut report = Report::default();
         let server = view.is_live().then(|| etcd.pid());
-        let pair = Pair {
-            plan: &plan,
-            calls: &calls,
-            port,
-            server,
-            user_agent: "grpc-go/",
-            uncounted: false,
-            cancels: false,
-        };
+        let pair = Pair { plan: &plan, calls: &calls, port, server, user_agent: "grpc-go/", cancels: false };
         pair.both_ends(&mut report, &view.spans);
         report.check(&format!("etcd ({})", view.name), &view.log);
     }

@@ -14,6 +14,9 @@ use sonde_tests::compare::Report;
 use sonde_tests::h2::clients::{Client, h2load};
 use sonde_tests::h2::eye::{Eye, Seen};
 use sonde_tests::h2::mixed;
+use sonde_tests::h2::wire::{
+    self, ACK, DATA, END_HEADERS, END_STREAM, GET, HEADERS, OK, PING, PREFACE, SETTINGS, frame,
+};
 use sonde_tests::processes::PATIENCE;
 use sonde_tests::raw::{Connection, listen, now, serve};
 use sonde_tests::servers::{self, Server, Setting};
@@ -123,19 +126,11 @@ fn upgrades_of_a_server_that_goes_first() {
     }
 }
 
-/// A frame (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let [_, length @ ..] = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    [&length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
-}
-
-const SETTINGS: u8 = 4;
-
 /// The answer of a stream, in the calls that write it: `:status 200`, and a body in frames.
-fn answer(stream: u8, body: usize) -> Vec<Vec<u8>> {
-    let mut calls = vec![frame(1, 4, stream, &[0x88])];
-    calls.extend(vec![b'd'; body].chunks(16_384).map(|part| frame(0, 0, stream, part)));
-    calls.push(frame(0, 1, stream, b""));
+fn answer(stream: u32, body: usize) -> Vec<Vec<u8>> {
+    let mut calls = vec![frame(HEADERS, END_HEADERS, stream, OK)];
+    calls.extend(vec![b'd'; body].chunks(16_384).map(|part| frame(DATA, 0, stream, part)));
+    calls.push(frame(DATA, END_STREAM, stream, b""));
     calls
 }
 
@@ -179,7 +174,7 @@ fn upgrades_cut_anywhere() {
                 // The preface looks like the head of a request.
                 connection.read_request_head().expect("a preface");
                 connection.read_until(|text| text.ends_with("of stream 3"));
-                let second = [frame(SETTINGS, 1, 0, b""), answer(3, body).concat()].concat();
+                let second = [frame(SETTINGS, ACK, 0, b""), answer(3, body).concat()].concat();
                 connection.write(&second).expect("written");
                 drop(connection.read_rest());
             })
@@ -212,13 +207,15 @@ fn upgrades_cut_anywhere() {
             }
             calls.push(tell(&first, start));
             let start = now();
-            let fields = [&[0x82, 0x86, 0x04, second.len() as u8], second.as_bytes()].concat();
-            let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, b"")].concat();
-            let request = [frame(1, 4, 3, &fields), frame(0, 1, 3, b"of stream 3")].concat();
+            let fields = [GET, &wire::path(&second)].concat();
+            let preface = [PREFACE, &frame(SETTINGS, 0, 0, b"")].concat();
+            let request =
+                [frame(HEADERS, END_HEADERS, 3, &fields), frame(DATA, END_STREAM, 3, b"of stream 3")]
+                    .concat();
             connection.write(&[preface, request].concat()).expect("written");
             connection.skip_request(length).expect("there already");
             connection
-                .skip_request(frame(SETTINGS, 1, 0, b"").len() + answer(3, body).concat().len())
+                .skip_request(frame(SETTINGS, ACK, 0, b"").len() + answer(3, body).concat().len())
                 .expect("read");
             calls.push(Call { sent: 11, ..tell(&second, start) });
         }
@@ -227,6 +224,69 @@ fn upgrades_cut_anywhere() {
         let mut report = Report::of_version("2");
         report.both_ends(port, &calls, &seen.spans);
         report.check(&format!("upgrades cut anywhere ({eye})"), &seen.log);
+    }
+}
+
+/// Three requests behind many short frames, all by one call, and the same of their answers: of a call so many are looked at together,
+/// and so many bytes, and either ends anywhere.
+#[test]
+#[ignore = "live: needs root, BPF and a built sonde"]
+fn many_frames_by_one_call() {
+    const STREAMS: [u32; 3] = [1, 3, 5];
+    let _gate = gate::enter();
+    let cases: Vec<_> = (30..=70).flat_map(|frames| [20, 100, 230].map(|length| (frames, length))).collect();
+    let pings = |count: usize| frame(PING, 0, 0, &[7; 8]).repeat(count);
+    let path = |case: usize, stream: u32| {
+        let (_, length) = cases[case];
+        let name = format!("/{}/{case}/{stream}/", std::process::id());
+        format!("{name:x<length$}")
+    };
+    let asked = |case: usize| {
+        let requests = STREAMS.map(|stream| {
+            let fields = [GET, &wire::path(&path(case, stream))].concat();
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields)
+        });
+        [pings(cases[case].0), requests.concat()].concat()
+    };
+    let answered = |case: usize| {
+        [pings(cases[case].0), STREAMS.map(|stream| answer(stream, 50).concat()).concat()].concat()
+    };
+    let preface = [PREFACE, &frame(SETTINGS, 0, 0, b"")].concat();
+    for eye in Eye::all() {
+        let (listener, port) = listen();
+        let handlers = (0..cases.len()).map(|case| -> Box<dyn FnOnce(Connection) + Send> {
+            let (asked, answered) = (preface.len() + asked(case).len(), answered(case));
+            Box::new(move |mut connection| {
+                connection.skip_request(asked).expect("requests");
+                connection.write(&answered).expect("written");
+                drop(connection.read_rest());
+            })
+        });
+        let watch = eye.open(&[port]);
+        let server = serve(listener, handlers.collect());
+        let mut calls = Vec::new();
+        for case in 0..cases.len() {
+            let mut connection = Connection::to(port);
+            connection.write(&preface).expect("written");
+            let start = now();
+            connection.write(&asked(case)).expect("written");
+            connection.skip_request(answered(case).len()).expect("answers");
+            calls.extend(STREAMS.map(|stream| Call {
+                method: "GET".into(),
+                path: path(case, stream),
+                status: 200,
+                sent: 0,
+                received: 50,
+                start,
+                end: now(),
+                pid: std::process::id(),
+            }));
+        }
+        server.join().expect("server");
+        let seen = watch.finish();
+        let mut report = Report::of_version("2");
+        report.both_ends(port, &calls, &seen.spans);
+        report.check(&format!("many frames by one call ({eye})"), &seen.log);
     }
 }
 

@@ -42,11 +42,16 @@ pub const CONTENT_START: u64 = 16;
 /// Pieces of frames that one call makes at most: the kernel lets programs call each other 33 times, and each time makes three.
 pub const FRAMES_PIECES: u64 = 93;
 
+/// Pieces of one call before which messages are followed within long contents. Later ones follow frames alone: of those none may
+/// be missed.
+pub const MESSAGE_PIECES: u64 = 48;
+
 /// Buffers of a vectored call that one piece of frames takes at most.
 pub const FRAMES_BUFFERS: u32 = 32;
 
-/// Frames that one piece takes at most: the smallest has nine bytes, and the first may begin in the piece before.
-pub const FRAMES_PER_PIECE: u32 = (FRAMES_PIECE as u32 + 8).div_ceil(9);
+/// Frames, and messages within them, that one piece takes at most; it ends before the next. Most frames are longer than a piece's
+/// share, and each costs the verifier as much as it costs a call.
+pub const FRAMES_PER_PIECE: u32 = 48;
 
 /// Looks at buffers that one record of parts of long contents takes at most: each part takes one, and another for each buffer that
 /// it begins or ends in.

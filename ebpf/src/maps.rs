@@ -5,6 +5,7 @@ use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf, 
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::btf_map;
 use sonde_abi::limits::{CONNECTIONS, RING_BYTES};
+use sonde_abi::messages::Aside;
 use sonde_abi::settings::{KernelCounter, Offsets, Selection};
 use sonde_abi::start::PLACES;
 use sonde_abi::{ConnState, ProcessState, Start};
@@ -64,6 +65,10 @@ pub static FRAMES_RECEIVED: ProgramArray<1> = ProgramArray::new();
 /// What these programs leave for each other, by direction.
 #[btf_map]
 pub static WORK: PerCpuArray<Work, 2> = PerCpuArray::new();
+
+/// What is known of streams whose connections have frames of others.
+#[btf_map]
+pub static ASIDE: Array<Aside, 1> = Array::new();
 
 /// Where this kernel keeps what the programs read. Overridden and frozen before loading.
 #[unsafe(no_mangle)]

@@ -78,7 +78,7 @@ pub fn of_msghdr(address: u64) -> Source {
 #[inline(always)]
 pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
     if source.count == ONE {
-        return (index == 0 && source.address != 0).then_some(Buffer { base: source.address, len: u64::MAX });
+        return plain(source, index);
     }
     if index >= source.count {
         return None;
@@ -90,6 +90,12 @@ pub fn buffer(source: Source, index: u64) -> Option<Buffer> {
     nth(source, index)
 }
 
+/// The only buffer of a call that takes one.
+#[inline(always)]
+fn plain(source: Source, index: u64) -> Option<Buffer> {
+    (index == 0 && source.address != 0).then_some(Buffer { base: source.address, len: u64::MAX })
+}
+
 /// The buffer with this number in a vector; whether there are as many is the caller's concern.
 #[inline(always)]
 pub fn nth(source: Source, index: u64) -> Option<Buffer> {
@@ -99,10 +105,12 @@ pub fn nth(source: Source, index: u64) -> Option<Buffer> {
 /// The last eight of the bytes that end `left` behind the beginning of a buffer, where they are in it or in the next.
 #[inline(always)]
 pub fn tail(source: Source, index: u64, mut left: u64) -> Option<u64> {
-    let mut last = buffer(source, index)?;
+    // Any of them, however far.
+    let nth = |index| if index < source.count { nth(source, index) } else { None };
+    let mut last = if source.count == ONE { plain(source, index)? } else { nth(index)? };
     if left > last.len {
         left -= last.len;
-        last = buffer(source, index + 1)?;
+        last = nth(index + 1)?;
         if left > last.len {
             return None;
         }

@@ -15,12 +15,13 @@ use core::hint::cold_path;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
+use sonde_abi::messages::Aside;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::{ConnState, Direction};
 
 pub use self::work::{Work, work};
 use crate::access::{Access, Kernel, Typed, Walked};
-use crate::maps::{FRAMES_RECEIVED, FRAMES_SENT, count};
+use crate::maps::{ASIDE, FRAMES_RECEIVED, FRAMES_SENT, count};
 use crate::messages;
 
 /// `sock_send_length`, called by [`crate::lengths::sent`].
@@ -135,13 +136,18 @@ fn step<A: Access>(ctx: &impl EbpfContext, direction: Direction, socket: impl Fn
     let Some(state) = A::known(sock) else { return };
     // SAFETY: as in `emit::moved`.
     let state = unsafe { &mut *state };
+    let Some(aside) = ASIDE.get_ptr_mut(0) else { return };
+    // SAFETY: of all processors; where two write at once, too much or too little is copied.
+    let aside = unsafe { &mut *aside };
     // Three pieces, written out: the kernel lets programs call each other so often and no more, and the verifier takes a loop of
     // them for one without end.
     let goes_on = if work.pieces == 0 {
         // By itself, and the first piece by the next call: the verifier follows each way through this.
-        work.first_piece(state, direction)
+        work.first_piece(state, direction, aside)
     } else {
-        work.next(state, direction) && work.next(state, direction) && work.next(state, direction)
+        work.next(state, direction, aside)
+            && work.next(state, direction, aside)
+            && work.next(state, direction, aside)
     };
     if goes_on {
         go_on(ctx, direction);
@@ -151,7 +157,11 @@ fn step<A: Access>(ctx: &impl EbpfContext, direction: Direction, socket: impl Fn
 impl Work {
     /// Sends what is next. True: more follows.
     #[inline(always)]
-    fn next(&mut self, state: &mut ConnState, direction: Direction) -> bool {
-        if self.run != 0 { self.next_run(state, direction) } else { self.next_piece(state, direction) }
+    fn next(&mut self, state: &mut ConnState, direction: Direction, aside: &mut Aside) -> bool {
+        if self.run != 0 {
+            self.next_run(state, direction, aside)
+        } else {
+            self.next_piece(state, direction, aside)
+        }
     }
 }

@@ -7,7 +7,7 @@ use sonde_abi::limits::{
     CHUNKS_PER_PIECE, CHUNKS_PIECE, CONTENT_START, FRAMES_BUFFERS, FRAMES_PER_PIECE, FRAMES_PIECES,
     HEAD_BYTES, SHORT_CONTENT,
 };
-use sonde_abi::messages::{Content, Messages, PREFIX, Step};
+use sonde_abi::messages::{Aside, Content, Messages, PREFIX, Step};
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::sniff::LOOK;
 use sonde_abi::{ConnState, Direction};
@@ -41,20 +41,38 @@ struct Found {
     bad: u64,
     /// Not 0: no other follows.
     last: u64,
-    /// Not 0: among those were contents of streams.
-    contents: u64,
+    /// Where messages begin in the content that is passed over, or stands there.
+    step: Step,
+    /// Not 0: it begins in the piece as those before, but there were too many.
+    on: u64,
+}
+
+impl Found {
+    #[inline(always)]
+    const fn at(from: u64) -> Self {
+        let step = Step { passed: 0, message: 0 };
+        Self { at: from, header: HEADER, long: 0, count: 0, bad: 0, last: 0, step, on: 0 }
+    }
 }
 
 impl Work {
     /// Sends what comes before the first piece. True: there is one.
     #[inline(always)]
-    pub(super) fn first_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
+    pub(super) fn first_piece(
+        &mut self,
+        state: &mut ConnState,
+        direction: Direction,
+        aside: &mut Aside,
+    ) -> bool {
         let frames = Frames::of(&mut state.frames, direction);
+        if state.mode == mode::HTTP2 && (frames.messages.lane() == 0 || frames.place == place::FOUND) {
+            frames.messages.enter(aside);
+        }
         if frames.place == place::MESSAGE && frames.next < self.record.position {
             // A call in between moved what nobody sees: with `sendfile`, for one.
             frames.place = place::SKIPPED;
-            frames.next += u64::from(frames.messages.rest);
-            frames.messages.stream = 0;
+            frames.next += frames.messages.rest;
+            frames.messages.stream.state = 0;
         }
         let skipped = matches!(frames.place, place::SKIPPED | place::MESSAGE);
         self.run = u64::from(frames.place == place::MESSAGE);
@@ -73,7 +91,12 @@ impl Work {
 
     /// Sends the next piece. True: more follows.
     #[inline(always)]
-    pub(super) fn next_piece(&mut self, state: &mut ConnState, direction: Direction) -> bool {
+    pub(super) fn next_piece(
+        &mut self,
+        state: &mut ConnState,
+        direction: Direction,
+        aside: &mut Aside,
+    ) -> bool {
         let http1 = self.forget(u64::from(state.mode == mode::HTTP1));
         let frames = Frames::of(&mut state.frames, direction);
         // The place was told by frames before these, and not guessed from this call.
@@ -100,12 +123,17 @@ impl Work {
         self.mark = self.at;
         let Gathered { taken, more, failed } = self.gather(most);
         let end = self.put_before(frames.last);
-        let found = if http1 != 0 { self.walk::<true>(from, taken) } else { self.walk::<false>(from, taken) };
-        // A content that was copied may have ended messages, or begun some.
-        frames.messages.stream &= (found.contents as u32).wrapping_sub(1);
+        let found = if http1 != 0 {
+            self.walk_chunks(from, taken)
+        } else {
+            self.walk_frames(from, taken, &mut frames.messages, aside)
+        };
         let last = self.word_at(taken).0;
         let (mut length, mut captured) = (self.left, taken);
-        let more = more != 0 && self.pieces < FRAMES_PIECES;
+        let within = self.pieces < FRAMES_PIECES;
+        let more = more != 0 && within;
+        // The walk stopped at what is to be looked at anew: a message within a content, or what was too much for one.
+        let inside = self.forget(found.step.message | found.on);
         // Where a head may go on, one line is no chunk yet: it may be the end of a field's.
         let doubtful = soft != 0 && found.count == 0;
         if known == 0 || doubtful || found.bad | found.last != 0 {
@@ -129,28 +157,33 @@ impl Work {
                     length = least(header + found.long, length);
                 }
             } else {
-                let (messages, step) = self.enter(frames.messages, &found, taken);
-                frames.messages = messages;
-                frames.place = place::SKIPPED + (step.message & (place::MESSAGE - place::SKIPPED));
-                frames.next = position + header + step.passed;
+                let Step { passed, message } = found.step;
+                frames.place = place::SKIPPED + (message & (place::MESSAGE - place::SKIPPED));
+                frames.next = position + header + passed;
                 // The same bytes are looked at again where messages begin among them.
-                if self.pieces < FRAMES_PIECES {
-                    length = least(header + step.passed, length);
+                if within {
+                    length = least(header + passed, length);
                 }
                 captured = least(taken, least(header + CONTENT_START, length));
                 self.run = 1;
             }
         } else {
-            frames.place = place::COPIED;
+            // Of a content that ends behind the piece all is copied, unless a message may begin in it.
+            frames.place = place::COPIED + (found.step.message & (place::MESSAGE - place::COPIED));
             frames.next = position + found.at;
-            if more {
+            self.run = found.step.message & 1;
+            if within && inside != 0 {
+                length = least(found.at, length);
+                captured = least(taken, length);
+            } else if more {
                 length = taken;
             }
         }
         frames.seen = position + length;
         frames.last = last;
-        if !more && taken < length && frames.next < frames.seen && frames.place != place::LOST {
-            // A header is among what was not read.
+        let unread = !more && taken < length || inside != 0;
+        if unread && frames.next < frames.seen && frames.place != place::LOST {
+            // A header is among what was not read, or not followed.
             frames.place = place::LOST;
             count(if failed != 0 { KernelCounter::UserFault } else { KernelCounter::FarBuffer });
         }
@@ -172,23 +205,6 @@ impl Work {
         let mark = Place { skip: self.mark.skip.wrapping_add(length), ..self.mark };
         self.at.choose(again, mark);
         goes_on && self.left != 0
-    }
-
-    /// Where messages begin in a content that is not all in the piece.
-    #[inline(always)]
-    fn enter(&self, messages: Messages, found: &Found, taken: u64) -> (Messages, Step) {
-        let (low, high) = self.word_at(found.at.wrapping_add(BEFORE));
-        let header = header(low, high, &opaque);
-        let from = found.at.wrapping_add(HEADER);
-        let content = Content {
-            word: self.word_at(from.wrapping_add(BEFORE)).0,
-            have: least(taken.wrapping_sub(from), PREFIX),
-            begins: u64::MAX,
-            length: header.length,
-            stream: header.stream,
-            padded: header.padded,
-        };
-        messages.step(&content, &opaque)
     }
 
     /// Copies the next bytes of the call, up to `most`, out of as many buffers as it takes.
@@ -213,44 +229,83 @@ impl Work {
         Gathered { taken: self.forget(taken), more: self.forget(more), failed: self.forget(failed) }
     }
 
-    /// Passes from frame to frame, or from chunk to chunk, the first at `from` (below zero by up to eight: its first bytes stand
-    /// before the piece), until one's header is not all within `taken` bytes, or is none, or its content is not worth copying.
+    /// Passes from chunk to chunk, the first at `from` (below zero by up to eight: its first bytes stand before the piece), until
+    /// the line of one is not all within `taken` bytes, or is none, or its content goes on behind them.
     #[inline(always)]
-    fn walk<const CHUNKS: bool>(&mut self, from: u64, taken: u64) -> Found {
-        let mut found =
-            Found { at: self.forget(from), header: 0, long: 0, count: 0, bad: 0, last: 0, contents: 0 };
+    fn walk_chunks(&mut self, from: u64, taken: u64) -> Found {
+        let mut found = Found::at(self.forget(from));
         let mut rounds = 0;
-        while rounds < if CHUNKS { CHUNKS_PER_PIECE } else { FRAMES_PER_PIECE } {
-            let (low, high) = self.word_at(found.at.wrapping_add(BEFORE));
-            let (octets, length, bad, limit, content);
-            if CHUNKS {
-                let high = self.word_at(found.at.wrapping_add(2 * BEFORE)).0;
-                let line = chunks::line(low, high, &opaque);
-                (octets, length, bad, limit, content) = (line.octets, line.size, line.bad, 0, 0);
-            } else {
-                let header = header(low, high, &opaque);
-                (octets, length, bad, content) = (HEADER, header.length, header.impossible, header.content);
-                limit = SHORT_CONTENT + header.telling * (HEAD_BYTES as u64 - SHORT_CONTENT);
-            }
-            let behind = found.at.wrapping_add(octets);
+        while rounds < CHUNKS_PER_PIECE {
+            let low = self.word_at(found.at.wrapping_add(BEFORE)).0;
+            let high = self.word_at(found.at.wrapping_add(2 * BEFORE)).0;
+            let line = chunks::line(low, high, &opaque);
+            let behind = found.at.wrapping_add(line.octets);
             let cut = negative(taken.wrapping_sub(behind));
-            let bad = opaque(bad.wrapping_neg()) & !cut;
-            let long = negative(taken.wrapping_sub(behind.wrapping_add(length)))
-                & negative(limit.wrapping_sub(length))
-                & !cut
-                & !bad;
-            let last = if CHUNKS { negative(length.wrapping_sub(1)) & !cut & !bad } else { 0 };
+            let bad = opaque(line.bad.wrapping_neg()) & !cut;
+            let long = negative(taken.wrapping_sub(behind.wrapping_add(line.size)))
+                & negative(line.size.wrapping_neg())
+                & !(cut | bad);
+            let last = negative(line.size.wrapping_sub(1)) & !(cut | bad);
             let on = !(cut | bad | long | last);
-            found.header = self.forget(octets);
+            found.header = self.forget(line.octets);
             found.bad = self.forget(bad);
-            found.long = self.forget(long & length);
+            found.long = self.forget(long & line.size);
             found.last = self.forget(last);
-            found.contents = self.forget(found.contents | on & content);
-            found.at = self.forget(found.at.wrapping_add(on & (octets + length)));
+            found.at = self.forget(found.at.wrapping_add(on & (line.octets + line.size)));
             found.count = self.forget(found.count.wrapping_sub(on));
             if on == 0 {
                 break;
             }
+            rounds += 1;
+        }
+        found
+    }
+
+    /// The same from frame to frame, and in the contents of streams from message to message: until a frame's header is not all within
+    /// `taken` bytes, or is none, or its content is not worth copying, or a message begins behind them.
+    #[inline(always)]
+    fn walk_frames(&mut self, from: u64, taken: u64, messages: &mut Messages, aside: &mut Aside) -> Found {
+        let mut found = Found::at(self.forget(from));
+        // All ones where a header is next.
+        let mut begins = self.forget(u64::MAX);
+        let mut rounds = 0;
+        while rounds < FRAMES_PER_PIECE {
+            let (low, high) = self.word_at(found.at.wrapping_add(BEFORE));
+            let header = header(low, high, &opaque);
+            let behind = found.at.wrapping_add(HEADER & begins);
+            let have = least(taken.wrapping_sub(behind), PREFIX);
+            let wanted = messages.wanted(&opaque) & !begins;
+            let cut = negative(have.wrapping_sub(wanted));
+            let bad = opaque(header.impossible.wrapping_neg()) & begins & !cut;
+            let length = header.length & begins;
+            let limit = SHORT_CONTENT + header.telling * (HEAD_BYTES as u64 - SHORT_CONTENT);
+            let long = negative(taken.wrapping_sub(behind.wrapping_add(length)))
+                & negative(limit.wrapping_sub(length))
+                & !(cut | bad);
+            let content = (opaque(header.content.wrapping_neg()) | !begins) & !(cut | bad);
+            messages.take_up(header.stream, content & begins, aside, &opaque);
+            let of_stream = Content {
+                word: self.word_at(behind.wrapping_add(BEFORE)).0,
+                have,
+                begins,
+                length,
+                padded: header.padded & begins,
+            };
+            let (next, step) = messages.step(&of_stream, u64::MAX, &opaque);
+            messages.choose(content, next);
+            let passed = step.passed & content | length & !content;
+            let message = step.message & content | !begins & cut;
+            let on = !(cut | bad | long);
+            found.bad = self.forget(bad);
+            found.long = self.forget(long & length);
+            found.step = Step { passed: self.forget(passed), message: self.forget(message) };
+            found.at = self.forget(found.at.wrapping_add(on & (behind.wrapping_sub(found.at) + passed)));
+            found.count = self.forget(found.count.wrapping_sub(on & begins));
+            found.on = self.forget(on & !negative(taken.wrapping_sub(found.at)));
+            if on == 0 {
+                break;
+            }
+            begins = self.forget(!message);
             rounds += 1;
         }
         found

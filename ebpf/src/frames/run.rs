@@ -1,8 +1,8 @@
 //! Long contents that follow one another: of many frames one record, with their headers and the prefixes of messages in them.
 
 use sonde_abi::frames::{Frames, HEADER, header, place};
-use sonde_abi::limits::{RUN_ROUNDS, SHORT_CONTENT};
-use sonde_abi::messages::{Content, PREFIX};
+use sonde_abi::limits::{MESSAGE_PIECES, RUN_ROUNDS, SHORT_CONTENT};
+use sonde_abi::messages::{Aside, Content, PREFIX};
 use sonde_abi::record::flags;
 use sonde_abi::settings::KernelCounter;
 use sonde_abi::{ConnState, Direction, Part};
@@ -30,7 +30,12 @@ fn too_few(left: u64, begins: u64) -> u64 {
 impl Work {
     /// Sends parts of long contents: their frames' headers, and prefixes of messages. True: more follows.
     #[inline(always)]
-    pub(super) fn next_run(&mut self, state: &mut ConnState, direction: Direction) -> bool {
+    pub(super) fn next_run(
+        &mut self,
+        state: &mut ConnState,
+        direction: Direction,
+        aside: &mut Aside,
+    ) -> bool {
         let frames = Frames::of(&mut state.frames, direction);
         let position = self.record.position;
         // All ones where a header is next.
@@ -38,12 +43,16 @@ impl Work {
         let (mut to, mut have, mut start) = (self.forget(0), self.forget(0), self.forget(0));
         let (mut stop, mut failed) = (self.forget(0), self.forget(0));
         let mut done = self.forget(too_few(self.left, begins));
+        let follows = self.forget(negative(self.pieces.wrapping_sub(MESSAGE_PIECES)));
         self.mark = self.at;
         let mut rounds = 0;
         while rounds < RUN_ROUNDS && done == 0 {
             let wanted = least(frames.messages.wanted(&opaque), self.left.wrapping_sub(start));
             let wanted = ENTRY & begins | wanted & !begins;
             let (part, read) = self.take(to + PART_HEAD + have, wanted.wrapping_sub(have));
+            // What is passed over may end many buffers later: that far it has come, even where no part follows.
+            let passing = self.at;
+            self.mark.choose(negative((have + part).wrapping_sub(1)), passing);
             failed = self.forget(!read);
             have = self.forget(have + part);
             let full = !negative(have.wrapping_sub(wanted)) & read;
@@ -58,14 +67,15 @@ impl Work {
                 have: have.wrapping_sub(base) & 7,
                 begins,
                 length: header.length,
-                stream: header.stream,
                 padded: header.padded & begins,
             };
-            let (messages, step) = frames.messages.step(&content, &opaque);
             let taken = full & !stop;
+            frames.messages.take_up(header.stream, begins & taken, aside, &opaque);
+            let (messages, step) = frames.messages.step(&content, follows, &opaque);
             frames.messages.choose(taken, messages);
-            self.put_part(to, start, have);
             let passed = (base + step.passed) & taken;
+            // The next part may begin among the bytes that were looked at.
+            self.put_part(to, start, least(have, passed));
             let mut on = Place { skip: self.at.skip.wrapping_add(passed).wrapping_sub(have), ..self.at };
             let again = Place { skip: self.mark.skip.wrapping_add(passed), ..self.mark };
             on.choose(negative(passed.wrapping_sub(have)), again);

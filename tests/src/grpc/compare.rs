@@ -17,8 +17,6 @@ pub const SHOW_ID: (&str, &str) = ("SONDE_PRIVACY_HEADERS_REQUEST", "x-call");
 const CLOCKS: u64 = 2_000_000;
 /// How much earlier than it said a client may reach its deadline, for Sonde to take it for that.
 const EARLY: u64 = 50_000_000;
-/// Bytes of messages whose frames are copied whole.
-const SHORT: usize = 250;
 
 /// The calls of one client to one server.
 pub struct Pair<'a> {
@@ -32,9 +30,6 @@ pub struct Pair<'a> {
     pub server: Option<u32>,
     /// How the client calls itself.
     pub user_agent: &'a str,
-    /// Of a stream of messages longer than [`SHORT`] the counts may be missing: libraries put several into one frame, of which only
-    /// the beginning is copied. What is said must be right here too.
-    pub uncounted: bool,
     /// The server answers for a client whose deadline has passed, and says that it was cancelled.
     pub cancels: bool,
 }
@@ -194,7 +189,7 @@ impl Pair<'_> {
             let longest = format!("at most {} ns", call.end - call.start);
             expect("duration", &span.duration().to_string(), &longest);
         }
-        wrong.extend(counts(planned, call, span, self.uncounted && has_long_streams(planned)));
+        wrong.extend(counts(planned, call, span));
         wrong
     }
 }
@@ -214,16 +209,9 @@ fn by_id(spans: &[Span]) -> BTreeMap<&str, Ends<'_>> {
     by_id
 }
 
-/// Several messages go one way that are not short.
-fn has_long_streams(planned: &Planned) -> bool {
-    let mut wish = planned.wish.split(',').map(|text| text.parse::<usize>().unwrap_or(0));
-    let (replies, size) = (wish.next().unwrap_or(0), wish.next().unwrap_or(0));
-    planned.count > 1 && planned.size > SHORT || replies > 1 && size > SHORT
-}
-
 /// Messages and bytes each way. Of a call that broke off, what an end's library was given need not have come to the wire, and
 /// what came need not have been given to the application.
-fn counts(planned: &Planned, call: &Call, span: &Span, may_lack: bool) -> Vec<String> {
+fn counts(planned: &Planned, call: &Call, span: &Span) -> Vec<String> {
     let whole = call.code == 0;
     let at_most = |n: u64| if whole { n..=n } else { 0..=n };
     let at_least = |n: u64| if whole { n..=n } else { n..=u64::MAX };
@@ -241,9 +229,6 @@ fn counts(planned: &Planned, call: &Call, span: &Span, may_lack: bool) -> Vec<St
     ];
     let told = expected.into_iter().filter_map(|(way, what, range)| {
         let found = span.attribute(&format!("sonde.rpc.{way}.{what}"));
-        if may_lack && found.is_empty() {
-            return None;
-        }
         let right = found.parse().is_ok_and(|found: u64| range.contains(&found));
         (!right).then(|| format!("{what} {way} are {found:?}, not {range:?}"))
     });

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod programs;
+pub mod raw;
 pub mod session;
 
 use std::time::{SystemTime, UNIX_EPOCH};

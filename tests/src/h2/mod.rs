@@ -3,6 +3,7 @@
 pub mod busy;
 pub mod clients;
 pub mod eye;
+pub mod wire;
 
 use crate::calls::{Planned, fresh};
 
