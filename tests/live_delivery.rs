@@ -107,11 +107,12 @@ fn a_backend_that_does_wrong_costs_what_is_counted() {
             .arg("otlp")
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-            .env("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
+            // Long for a backend that answers, on a busy machine too: what it took in vain would be sent again.
+            .env("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")
             .env("OTEL_BSP_SCHEDULE_DELAY", "20")
             .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64")
             // Shorter than the outages: what the queue has room for waits all the same.
-            .env("OTEL_BSP_EXPORT_TIMEOUT", "900")
+            .env("OTEL_BSP_EXPORT_TIMEOUT", "2500")
             .start();
         let call = |n| {
             let mut connection = Connection::to(server.port);
@@ -133,7 +134,7 @@ fn a_backend_that_does_wrong_costs_what_is_counted() {
             Fault::Garbage,
             Fault::Partial(3),
             Fault::Status(400, vec![]),
-            Fault::Slow(Duration::from_secs(2)),
+            Fault::Slow(Duration::from_secs(6)),
         ];
         let first = Sink::on(port, faults);
         call(400);
@@ -143,7 +144,7 @@ fn a_backend_that_does_wrong_costs_what_is_counted() {
         // Down in the middle for several times as long as a batch may take where there is no room, and back with another
         // process behind the name.
         call(100);
-        thread::sleep(Duration::from_secs(3));
+        thread::sleep(Duration::from_secs(6));
         let second = Sink::on(port, []);
         call(50);
         // The end is bounded in time by OTEL_BSP_EXPORT_TIMEOUT: it is not what is shown here.
