@@ -33,14 +33,20 @@ impl Stream {
         self.key = self.key & !mask | other.key & mask;
         self.state = self.state & !mask | other.state & mask;
     }
+
+    /// All ones where it stands within a message or a prefix.
+    #[inline(always)]
+    fn is_within(&self, hide: &impl Fn(u64) -> u64) -> u64 {
+        mask(1 - zero(self.state & ((8 << Self::CARRIED) - 1), hide), hide)
+    }
 }
 
-/// Streams of all connections that are put aside while others have their frames: by direction of a connection a row, in it a place
-/// for each of as many streams as usually are open at once. A newer one takes the place of an older one.
+/// Streams of all connections that are put aside while others have their frames. A newer one takes the place of an older one, unless
+/// that alone stands within a message.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Aside {
-    /// Rows that were given out.
+    /// How many directions of connections there were.
     pub lanes: u64,
     streams: [Stream; Self::STREAMS],
 }
@@ -48,9 +54,9 @@ pub struct Aside {
 const _: () = assert!(Aside::STREAMS.is_power_of_two());
 
 impl Aside {
-    /// Streams of a row.
-    const ROW: usize = 256;
-    const STREAMS: usize = 64 * Self::ROW;
+    const STREAMS: usize = 1 << 14;
+    /// Between the places of two directions that came one after the other: more streams than either has open at once.
+    const APART: u64 = 10_007;
 
     /// The place of a stream.
     #[expect(clippy::indexing_slicing, reason = "as many as the number's bits can say")]
@@ -58,7 +64,7 @@ impl Aside {
     fn of(&mut self, key: u64, hide: &impl Fn(u64) -> u64) -> &mut Stream {
         // A client's streams have odd numbers.
         let number = u64::from((key as u32).swap_bytes()) >> 1;
-        let place = (key >> 32) * Self::ROW as u64 + (number & (Self::ROW as u64 - 1));
+        let place = (key >> 32).wrapping_mul(Self::APART).wrapping_add(number);
         &mut self.streams[hide(place) as usize & (Self::STREAMS - 1)]
     }
 }
@@ -101,13 +107,13 @@ impl Messages {
     /// Nothing known.
     pub const NEW: Self = Self { stream: Stream::NEW, rest: 0 };
 
-    /// Which row of [`Aside`] is the direction's, 0 where it has none yet; as many share one as there are more than rows.
+    /// The direction's number in [`Aside`], 0 where it has none yet.
     #[must_use]
     pub const fn lane(&self) -> u64 {
         self.stream.key >> 32
     }
 
-    /// Of a direction of which nothing is known, with a row of its own.
+    /// Of a direction of which nothing is known, with a number of its own.
     #[inline(always)]
     pub const fn enter(&mut self, aside: &mut Aside) {
         aside.lanes += 1;
@@ -128,11 +134,13 @@ impl Messages {
         let key = before.key & !Stream::VALUE | stream & Stream::VALUE;
         let other = takes & !equal(key, before.key, hide);
         let is_known = mask(1 - zero(before.state, hide), hide);
-        aside.of(before.key, hide).choose(other & is_known, before);
+        let place = aside.of(before.key, hide);
+        let gives_way = before.is_within(hide) | !place.is_within(hide);
+        place.choose(other & is_known & gives_way, before);
         let kept = aside.of(key, hide);
         let known = other & equal(kept.key, key, hide);
         let state = kept.state & known;
-        kept.key &= !known;
+        kept.choose(known, Stream::NEW);
         self.stream.choose(other, Stream { key, state });
     }
 
