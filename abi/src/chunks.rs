@@ -1,7 +1,7 @@
 //! Size lines of the chunked coding (RFC 9112, section 7.1), as far as the kernel side reads them: how far it is to the next.
 //! Without branches, as [`crate::frames`].
 
-use crate::frames::zero;
+use crate::masks::zero;
 use crate::sniff::{HIGH, ONES, behind, within};
 
 const LINE_END: u64 = u16::from_le_bytes(*b"\r\n") as u64;

@@ -2,9 +2,10 @@
 //! seems to be a frame's header may be one. What frames mean, the agent finds out by itself: where this side is wrong, too much
 //! or too little is copied, and nothing else.
 //!
-//! Without branches, as its verifier wants it: each number that says yes or no is 1 or 0. `hide` gives back the number that it
-//! is given, so that neither compiler nor verifier makes branches of arithmetic.
+//! Without branches, as its verifier wants it: each number that says yes or no is 1 or 0, and `hide` gives back the number that it
+//! is given.
 
+use crate::masks::{below, zero};
 use crate::messages::Messages;
 use crate::record::Direction;
 use crate::sniff::LOOK;
@@ -79,18 +80,6 @@ pub struct Header {
     pub padded: u64,
     /// The stream, 0 for the connection.
     pub stream: u64,
-}
-
-/// 1 where a number below 2^63 is zero.
-#[inline(always)]
-pub(crate) fn zero(number: u64, hide: &impl Fn(u64) -> u64) -> u64 {
-    hide(hide(number).wrapping_sub(1) >> 63)
-}
-
-/// 1 where `a < b`, both below 2^63.
-#[inline(always)]
-pub(crate) fn below(a: u64, b: u64, hide: &impl Fn(u64) -> u64) -> u64 {
-    hide(hide(a).wrapping_sub(b) >> 63)
 }
 
 /// A nibble of a number, for a type.

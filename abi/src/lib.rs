@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod conn;
 pub mod frames;
 pub mod limits;
+mod masks;
 pub mod messages;
 pub mod record;
 pub mod settings;

@@ -1,7 +1,7 @@
 //! Where messages of gRPC begin in the contents of HTTP/2's streams (PROTOCOL-HTTP2, "Length-Prefixed-Message"), as far as the kernel
 //! side follows them: it copies their prefixes, and passes over the rest. Without branches, as [`crate::frames`].
 
-use crate::frames::{below, zero};
+use crate::masks::{below, equal, least, mask, zero};
 
 /// Octets of what stands before each message: a flag, and the length of what follows.
 pub const PREFIX: u64 = 5;
@@ -198,25 +198,6 @@ impl Messages {
 const LONGEST_MESSAGE: u64 = 1 << 28;
 /// Prefixes from which on an empty message is believed in.
 const SOUND: u64 = 2;
-
-/// All ones where two numbers are the same.
-#[inline(always)]
-fn equal(a: u64, b: u64, hide: &impl Fn(u64) -> u64) -> u64 {
-    let differing = a ^ b;
-    mask(zero(differing >> 1 | differing & 1, hide), hide)
-}
-
-/// All ones for 1.
-#[inline(always)]
-fn mask(bit: u64, hide: &impl Fn(u64) -> u64) -> u64 {
-    hide(bit.wrapping_neg())
-}
-
-/// The smaller of two numbers below 2^63.
-#[inline(always)]
-fn least(a: u64, b: u64, hide: &impl Fn(u64) -> u64) -> u64 {
-    b.wrapping_add(a.wrapping_sub(b) & mask(below(a, b, hide), hide))
-}
 
 #[cfg(test)]
 mod tests {
