@@ -153,10 +153,11 @@ fn messages_cut_anywhere() {
             connection.read_ahead(end).expect("the other end writes");
         }
     };
+    let rounds: Vec<_> = (0..ROUNDS).map(|round| (round, asked(round), answered(round))).collect();
     let (listener, port) = listen();
     let views = Views::start(&[port], &[SHOW_ID]);
-    let handlers = (0..ROUNDS).map(|round| -> Box<dyn FnOnce(Connection) + Send> {
-        let (asked, answered) = (asked(round).0.len(), answered(round).0);
+    let handlers = rounds.iter().map(|(round, asked, answered)| -> Box<dyn FnOnce(Connection) + Send> {
+        let (round, asked, answered) = (*round, asked.0.len(), answered.0.clone());
         Box::new(move |mut connection| {
             let mut random = Random::new(round);
             read(&mut connection, asked, &mut random);
@@ -165,20 +166,20 @@ fn messages_cut_anywhere() {
         })
     });
     let server = serve(listener, handlers.collect());
-    for round in 0..ROUNDS {
+    for (round, asked, answered) in &rounds {
         let mut random = Random::new(ROUNDS + round);
         let mut connection = Connection::to(port);
-        write(&mut connection, &asked(round).0, &mut random);
-        read(&mut connection, answered(round).0.len(), &mut random);
+        write(&mut connection, &asked.0, &mut random);
+        read(&mut connection, answered.0.len(), &mut random);
     }
     server.join().expect("server");
     for view in views.finish() {
         let mut report = Report::default();
-        for round in 0..ROUNDS {
-            let counts = asked(round).1.into_iter().zip(answered(round).1);
-            for (&stream, (sent, received)) in streams.iter().zip(counts) {
+        for (round, asked, answered) in &rounds {
+            let counts = asked.1.iter().zip(&answered.1);
+            for (&stream, (&sent, &received)) in streams.iter().zip(counts) {
                 for kind in [Kind::Client, Kind::Server] {
-                    let id = id(round, stream);
+                    let id = id(*round, stream);
                     let is_it = |span: &&Span| span.kind == kind && span.attribute(ID) == id;
                     let [span] = view.spans.iter().filter(is_it).collect::<Vec<_>>()[..] else {
                         report.problem(format!("{kind:?} {id} has not one span"));

@@ -9,6 +9,7 @@ use sonde_tests::h2::busy::Busy;
 use sonde_tests::h2::clients::Client;
 use sonde_tests::h2::eye::{Eye, Seen};
 use sonde_tests::h2::mixed;
+use sonde_tests::h2::wire::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame};
 use sonde_tests::raw::{Connection, listen, noise, now, serve};
 use sonde_tests::servers::{self, Server, Setting};
 use sonde_tests::{Call, Kind, Planned, Run, Span, gate};
@@ -288,12 +289,6 @@ fn chain(eye: &Eye, between: &Server, service: &Server, concurrency: usize, coun
     }
 }
 
-/// A frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
 /// A frame of yamux: version, type, flags, stream, length.
 fn yamux(kind: u8, flags: u16, stream: u32, length: u32, payload: &[u8]) -> Vec<u8> {
     [&[0, kind][..], &flags.to_be_bytes(), &stream.to_be_bytes(), &length.to_be_bytes(), payload].concat()
@@ -301,8 +296,7 @@ fn yamux(kind: u8, flags: u16, stream: u32, length: u32, payload: &[u8]) -> Vec<
 
 /// What is not HTTP/2, each with a reason to be mistaken for it.
 fn lookalikes() -> Vec<Vec<u8>> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let settings = frame(4, 0, 0, &[0, 3, 0, 0, 0, 100]);
+    let settings = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]);
     let mut all: Vec<Vec<u8>> = (3..PREFACE.len()).step_by(3).map(|cut| PREFACE[..cut].to_vec()).collect();
     for seed in 0..20_u64 {
         let noise = noise(seed * 104_729 + 7, 100 + 1999 * seed as usize);
@@ -323,11 +317,12 @@ fn lookalikes() -> Vec<Vec<u8>> {
     all.push(vec![0; 300_000]);
     all.push((0..3000_u32).flat_map(|i| [&[0, 0, 9][..], &i.to_be_bytes(), b"hello"].concat()).collect());
     // Frames beyond doubt, on streams that nobody opened.
-    all.push((0..500_u32).flat_map(|i| frame(0, 0, 2 * i + 1, b"payload")).collect());
+    all.push((0..500_u32).flat_map(|i| frame(DATA, 0, 2 * i + 1, b"payload")).collect());
     // A header block whose encoding is broken, and one that never ends.
-    all.push([PREFACE, &settings, &frame(1, 5, 1, &[0xff; 40]), &frame(0, 1, 1, b"x")].concat());
-    let mut endless = [PREFACE, &settings, &frame(1, 1, 1, &[0x82])].concat();
-    endless.extend((0..64).flat_map(|_| frame(9, 0, 1, &noise(5, 16_000))));
+    let broken = frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff; 40]);
+    all.push([PREFACE, &settings, &broken, &frame(DATA, END_STREAM, 1, b"x")].concat());
+    let mut endless = [PREFACE, &settings, &frame(HEADERS, END_STREAM, 1, &[0x82])].concat();
+    endless.extend((0..64).flat_map(|_| frame(CONTINUATION, 0, 1, &noise(5, 16_000))));
     all.push(endless);
     all
 }

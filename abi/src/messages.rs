@@ -271,11 +271,9 @@ mod tests {
         }
     }
 
-    /// Empty, and too large for a stack.
+    /// Nothing put aside.
     fn aside() -> Box<Aside> {
-        let streams = vec![Stream::NEW; Aside::STREAMS].into_boxed_slice();
-        let streams: Box<[Stream; Aside::STREAMS]> = streams.try_into().unwrap();
-        Box::new(Aside { lanes: 0, streams: *streams })
+        Box::new(Aside { lanes: 0, streams: [Stream::NEW; Aside::STREAMS] })
     }
 
     /// Numbers below one, that seem random.

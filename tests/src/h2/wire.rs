@@ -10,6 +10,8 @@ pub const HEADERS: u8 = 1;
 pub const SETTINGS: u8 = 4;
 /// See [`DATA`].
 pub const PING: u8 = 6;
+/// See [`DATA`].
+pub const CONTINUATION: u8 = 9;
 /// Flags of theirs.
 pub const END_STREAM: u8 = 1;
 /// Of settings.
